@@ -1,0 +1,1 @@
+"""The experiment: stages, run folder, Ray. The only place that knows Ray, paths and stages."""

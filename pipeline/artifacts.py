@@ -1,0 +1,269 @@
+"""The run folder: the name of every file in it, atomic writes, checked reads.
+
+A stage is finished when its last file exists. Every file is written under a temporary name and renamed, so
+that a reader never meets half a file and a killed writer leaves none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import Config, config_from_json
+from pipeline.records import (
+    Cost,
+    EpochRecord,
+    EvaluationRow,
+    PaperProtocol,
+    RetrainResult,
+    SearchResult,
+    SupernetResult,
+)
+from snn.fitness import Evaluation
+
+
+class RunFolder:
+    """Reads and writes the files of one run.
+
+    Args:
+        path: The folder; made when something is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def environment_file(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def supernet_weights_file(self) -> Path:
+        return self.path / "supernet.safetensors"
+
+    @property
+    def supernet_file(self) -> Path:
+        return self.path / "supernet.json"
+
+    @property
+    def supernet_checkpoint_file(self) -> Path:
+        return self.path / "supernet_checkpoint.pt"
+
+    @property
+    def evaluations_file(self) -> Path:
+        return self.path / "evaluations.parquet"
+
+    @property
+    def evaluation_parts(self) -> Path:
+        return self.path / "evaluations"
+
+    @property
+    def best_file(self) -> Path:
+        return self.path / "best.json"
+
+    @property
+    def tensorboard_folder(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def report_json_file(self) -> Path:
+        return self.path / "report.json"
+
+    @property
+    def report_html_file(self) -> Path:
+        return self.path / "report.html"
+
+    def retrained(self, number: int) -> Path:
+        return self.path / "retrained" / str(number)
+
+    def retrained_metrics_file(self, number: int) -> Path:
+        return self.retrained(number) / "metrics.json"
+
+    def retrained_weights_file(self, number: int) -> Path:
+        return self.retrained(number) / "weights.safetensors"
+
+    def retrained_checkpoint_file(self, number: int) -> Path:
+        return self.retrained(number) / "checkpoint.pt"
+
+    def open_with(self, config: Config) -> None:
+        """Makes the folder for `config`, or checks that it was made with the same settings.
+
+        Raises:
+            ValueError: The folder holds a run of other settings; the message lists the differences.
+        """
+        if not self.config_file.exists():
+            write_json(self.config_file, config.to_json())
+            return
+        before, now = self.read_config().identity(), config.identity()
+        changed = [key for key in now if before.get(key) != now[key]]
+        if changed:
+            lines = "\n".join(f"  {key}: {before.get(key)} there, {now[key]} asked for" for key in changed)
+            raise ValueError(
+                f"Run folder '{self.path}' was made with other settings:\n{lines}\n"
+                "Choose another folder with --run-dir, or give the settings the folder was made with."
+            )
+
+    def read_config(self) -> Config:
+        """The settings the folder was made with.
+
+        Raises:
+            FileNotFoundError: The folder holds no run.
+            ValueError: The file is damaged or of another version.
+        """
+        values = self._read(self.config_file, "start one with: python launch.py run NAME")
+        try:
+            return config_from_json(values)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"'{self.config_file}' cannot be read: {error}") from error
+
+    def read_supernet(self) -> SupernetResult:
+        values = self._read(self.supernet_file, f"train it with: python launch.py train-supernet {self.path}")
+        history = tuple(EpochRecord(**record) for record in values.pop("history"))
+        return SupernetResult(history=history, cost=Cost(**values.pop("cost")), **values)
+
+    def read_best(self) -> SearchResult:
+        values = self._read(self.best_file, f"search with: python launch.py search {self.path}")
+        best = _evaluation_row(values.pop("best"))
+        return SearchResult(best=best, cost=Cost(**values.pop("cost")), **values)
+
+    def read_retrained(self, number: int) -> RetrainResult:
+        values = self._read(
+            self.retrained_metrics_file(number), f"retrain with: python launch.py retrain {self.path}"
+        )
+        paper = values.pop("paper_protocol")
+        return RetrainResult(
+            test=Evaluation(**values.pop("test")),
+            paper_protocol=PaperProtocol(**paper) if paper else None,
+            cost=Cost(**values.pop("cost")),
+            history=tuple(EpochRecord(**record) for record in values.pop("history")),
+            **values,
+        )
+
+    def retrained_numbers(self) -> list[int]:
+        """Numbers of the networks whose retraining is finished."""
+        metrics = (self.path / "retrained").glob("*/metrics.json")
+        return sorted(int(file.parent.name) for file in metrics)
+
+    def append_evaluations(self, rows: list[EvaluationRow]) -> None:
+        """Stores the rows of one trial; each call adds a file, so that nothing earlier can be harmed."""
+        name = f"{rows[0].candidate_id:06d}-{len(rows)}.parquet"
+        _write_rows(self.evaluation_parts / name, rows)
+
+    def read_evaluations(self) -> list[EvaluationRow]:
+        """All rows stored so far, by candidate id."""
+        files = [self.evaluations_file] if self.evaluations_file.exists() else []
+        rows: dict[int, EvaluationRow] = {}
+        for file in files or sorted(self.evaluation_parts.glob("*.parquet")):
+            rows |= {row.candidate_id: row for row in _read_rows(file)}
+        return [rows[candidate_id] for candidate_id in sorted(rows)]
+
+    def close_evaluations(self) -> list[EvaluationRow]:
+        """Joins the parts into evaluations.parquet and returns its rows."""
+        rows = self.read_evaluations()
+        _write_rows(self.evaluations_file, rows)
+        for part in self.evaluation_parts.glob("*.parquet"):
+            part.unlink()
+        return rows
+
+    def _read(self, path: Path, advice: str) -> dict[str, Any]:
+        if not path.exists():
+            raise FileNotFoundError(f"'{path}' is missing; {advice}")
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"'{path}' is damaged ({error}); delete it and {advice}") from error
+        return values
+
+
+@contextmanager
+def written_atomically(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` to write to; renames it to `path` if nothing was raised."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes a dataclass or plain values as JSON."""
+    if dataclasses.is_dataclass(values) and not isinstance(values, type):
+        values = dataclasses.asdict(values)
+    write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file."""
+    write_with(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_with(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a temporary file, then renames it to `path`."""
+    with written_atomically(path) as temporary:
+        write(temporary)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_ROW_SCHEMA = pa.schema(
+    [
+        ("candidate_id", pa.int64()),
+        ("generation", pa.int64()),
+        ("architecture", pa.string()),
+        ("parents", pa.list_(pa.int64())),
+        ("accuracy", pa.float64()),
+        ("spikes", pa.float64()),
+        ("fitness", pa.float64()),
+        ("firing_rate", pa.float64()),
+        ("num_samples", pa.int64()),
+        ("spikes_per_layer", pa.map_(pa.string(), pa.float64())),
+        ("firing_rate_per_layer", pa.map_(pa.string(), pa.float64())),
+        ("error", pa.string()),
+        ("worker", pa.string()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+
+def _write_rows(path: Path, rows: list[EvaluationRow]) -> None:
+    values = [dataclasses.asdict(row) for row in rows]
+    for value in values:
+        for name in ("spikes_per_layer", "firing_rate_per_layer"):
+            value[name] = list(value[name].items())
+    table = pa.Table.from_pylist(values, schema=_ROW_SCHEMA)
+    write_with(path, lambda temporary: pq.write_table(table, temporary))
+
+
+def _read_rows(path: Path) -> list[EvaluationRow]:
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"'{path}' is damaged ({error}); delete it and run the search again.") from error
+    return [_evaluation_row(values) for values in table.to_pylist()]
+
+
+def _evaluation_row(values: dict[str, Any]) -> EvaluationRow:
+    values["parents"] = tuple(values["parents"])
+    for name in ("spikes_per_layer", "firing_rate_per_layer"):
+        values[name] = dict(values[name])
+    return EvaluationRow(**values)

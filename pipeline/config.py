@@ -1,0 +1,366 @@
+"""A run's settings: one dataclass tree, checked at the door, and the named configs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from snn.search_space import (
+    AUTOSNN_BLOCKS,
+    Architecture,
+    Backbone,
+    BackboneName,
+    SearchSpace,
+    StemName,
+    check_block,
+    make_backbone,
+)
+
+DatasetName = Literal["digits", "cifar10", "cifar100", "svhn", "tiny_imagenet"]
+
+
+def _at_least(section: str, minimum: float, **values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not value >= minimum:
+            raise ValueError(f"{section}.{name} must be at least {minimum}, got {value}.")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which samples are trained, validated and tested on."""
+
+    dataset: DatasetName = "cifar10"
+    """Data set; `digits` ships with scikit-learn, the others are read below `root`."""
+    root: Path = Path("data")
+    """Folder of the data sets; no part of a run's identity."""
+    download: bool = False
+    """Download a missing data set through torchvision; no part of a run's identity."""
+    train_fraction: float = 0.8
+    """Share of the training set that trains the super-network (D_train); the rest is D_val."""
+    max_train_samples: int | None = None
+    """Use only so many training samples (before the split into D_train and D_val), classes balanced."""
+    max_test_samples: int | None = None
+    """Use only so many test samples, classes balanced."""
+    flip: bool = True
+    """Mirror training images at random; off where a mirror image is another class or none."""
+    crop_padding: int = 4
+    """Pixels of zero padding for the random crop of training images."""
+    cutout: int = 0
+    """Side in pixels of the square blanked at random in training images; 0 is off."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.train_fraction < 1:
+            raise ValueError(
+                f"data.train_fraction must lie between 0 and 1 (both excluded), got {self.train_fraction}."
+            )
+        _at_least("data", 0, crop_padding=self.crop_padding, cutout=self.cutout)
+        _at_least("data", 2, max_train_samples=self.max_train_samples, max_test_samples=self.max_test_samples)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The backbone, its neurons and the search space."""
+
+    backbone: BackboneName = "AutoSNN"
+    """Macro-architecture of the paper: AutoSNN is its SNN_1."""
+    channels: int = 16
+    """C, channels of the stem."""
+    stem: StemName | Literal["auto"] = "auto"
+    """How the input is brought to 32x32; `auto` chooses by the input's size."""
+    blocks: tuple[str, ...] = AUTOSNN_BLOCKS
+    """Candidate blocks of each searched layer."""
+    neuron: Literal["IF", "LIF", "PLIF"] = "PLIF"
+    """Spiking neuron model."""
+    v_threshold: float = 1.0
+    """Membrane potential at which a neuron fires."""
+    init_tau: float = 2.0
+    """Initial membrane time constant of LIF and PLIF, in time steps."""
+    time_steps: int = 8
+    """T, number of time steps."""
+
+    def __post_init__(self) -> None:
+        _at_least("network", 1, channels=self.channels, time_steps=self.time_steps)
+        if not self.init_tau > 1:
+            raise ValueError(f"network.init_tau must be above 1, got {self.init_tau}.")
+        if not self.v_threshold > 0:
+            raise ValueError(f"network.v_threshold must be above 0, got {self.v_threshold}.")
+        for block in self.blocks:
+            check_block(block)
+        self.search_space()  # raises if the blocks make no space
+
+    def make_backbone(self, stem: StemName) -> Backbone:
+        """The macro-architecture these settings describe."""
+        return make_backbone(self.backbone, channels=self.channels, stem=stem)
+
+    def search_space(self) -> SearchSpace:
+        """All architectures these settings allow."""
+        return SearchSpace(len(self.make_backbone("image").layers), self.blocks)
+
+    def parse_architecture(self, text: str) -> Architecture:
+        """Reads an architecture of this backbone from its text or a reference architecture's name."""
+        return Architecture.parse(text, len(self.make_backbone("image").layers))
+
+
+@dataclass(frozen=True)
+class SupernetConfig:
+    """Stage 1: training the weight-sharing super-network."""
+
+    epochs: int = 600
+    """Passes over D_train."""
+    batch_size: int = 96
+    """Samples per step; each step trains one random path."""
+    learning_rate: float = 1e-3
+    """Step size of Adam."""
+    checkpoint_every: int = 10
+    """Epochs between checkpoints, from which an interrupted training goes on."""
+
+    def __post_init__(self) -> None:
+        _at_least(
+            "supernet",
+            1,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            checkpoint_every=self.checkpoint_every,
+        )
+        if not self.learning_rate > 0:
+            raise ValueError(f"supernet.learning_rate must be above 0, got {self.learning_rate}.")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Stage 2: the spike-aware search on D_val."""
+
+    algorithm: Literal["evolution", "random"] = "evolution"
+    """`evolution` as in the paper; `random` draws all candidates at once, at the same budget."""
+    spike_exponent: float = -0.08
+    """lambda of the fitness accuracy * (spikes / reference) ** lambda; more negative saves more spikes."""
+    population_size: int = 20
+    """Candidates of a generation."""
+    num_parents: int = 10
+    """The best of all evaluated candidates that breed the next generation."""
+    num_mutants: int = 10
+    """Candidates of a generation made by mutation; the rest comes from crossover."""
+    mutation_probability: float = 0.2
+    """Chance of each layer of a mutant to change its block."""
+    max_evaluations: int = 400
+    """Architectures evaluated before the search ends; the space may end it earlier."""
+    batch_size: int = 256
+    """Samples per forward pass; results do not depend on it."""
+    max_val_samples: int | None = None
+    """Score on so many samples of D_val (classes balanced) instead of all."""
+
+    def __post_init__(self) -> None:
+        _at_least("search", 2, population_size=self.population_size)
+        _at_least("search", 1, num_parents=self.num_parents, batch_size=self.batch_size)
+        _at_least("search", 0, num_mutants=self.num_mutants)
+        _at_least("search", 1, max_evaluations=self.max_evaluations, max_val_samples=self.max_val_samples)
+        if self.num_parents > self.population_size:
+            raise ValueError(
+                f"search.num_parents must not exceed search.population_size ({self.population_size}), "
+                f"got {self.num_parents}: lower num_parents or raise population_size."
+            )
+        if self.num_mutants > self.population_size:
+            raise ValueError(
+                f"search.num_mutants must not exceed search.population_size ({self.population_size}), "
+                f"got {self.num_mutants}."
+            )
+        if not 0 < self.mutation_probability <= 1:
+            raise ValueError(
+                f"search.mutation_probability must be in (0, 1], got {self.mutation_probability}."
+            )
+        if self.spike_exponent > 0:
+            warnings.warn(
+                f"search.spike_exponent is {self.spike_exponent}: above 0 the fitness REWARDS spikes; "
+                "use a value of at most 0, such as -0.08, to save them.",
+                stacklevel=2,
+            )
+
+
+@dataclass(frozen=True)
+class RetrainConfig:
+    """Stage 3: training the chosen architectures from scratch."""
+
+    architectures: tuple[str, ...] = ("best", "autosnn")
+    """What is retrained: `best` is the search's choice; names and texts of architectures besides."""
+    seeds: tuple[int, ...] = (0,)
+    """One training per architecture and seed."""
+    epochs: int = 600
+    """Passes over the training set."""
+    batch_size: int = 96
+    """Samples per step."""
+    learning_rate: float = 1e-3
+    """Step size of Adam."""
+    learning_rate_schedule: Literal["constant", "cosine"] = "constant"
+    """The paper keeps the step size constant; `cosine` lets it fall to zero."""
+    val_fraction: float = 0.1
+    """Share of the training set held out to choose the epoch that is tested."""
+    eval_every: int = 1
+    """Epochs between measurements on the held-out samples; the last epoch is always measured."""
+    checkpoint_every: int = 10
+    """Epochs between checkpoints, from which an interrupted training goes on."""
+    paper_protocol: bool = True
+    """Also measure the test set at each evaluation and report its best epoch, as the paper does, labelled."""
+
+    def __post_init__(self) -> None:
+        _at_least(
+            "retrain",
+            1,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            eval_every=self.eval_every,
+            checkpoint_every=self.checkpoint_every,
+        )
+        if not self.learning_rate > 0:
+            raise ValueError(f"retrain.learning_rate must be above 0, got {self.learning_rate}.")
+        if not 0 < self.val_fraction < 1:
+            raise ValueError(
+                f"retrain.val_fraction must lie between 0 and 1 (both excluded), got {self.val_fraction}."
+            )
+        if not self.architectures or not self.seeds:
+            raise ValueError("retrain.architectures and retrain.seeds need at least one entry each.")
+
+
+@dataclass(frozen=True)
+class RayConfig:
+    """Where the work runs; no part of a run's identity: results do not depend on it."""
+
+    address: str | None = None
+    """Cluster to join (`auto`, or ray://...); None starts Ray on this machine and stops it at the end."""
+    num_workers: int | None = None
+    """Trial actors that evaluate candidates at once; None takes what the cluster's CPUs (or GPUs) hold."""
+    gpus_per_worker: float | None = None
+    """GPUs of a worker, fractions allowed; None takes 1 where the cluster has GPUs and 0 elsewhere."""
+    dashboard: bool = False
+    """Start Ray's dashboard with a Ray of our own."""
+
+    def __post_init__(self) -> None:
+        _at_least("ray", 1, num_workers=self.num_workers)
+        _at_least("ray", 0, gpus_per_worker=self.gpus_per_worker)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    name: str = "cifar10"
+    """Name of the config this run started from."""
+    seed: int = 0
+    """Seed of the split, of both trainings and of the search."""
+    threads_per_worker: int = 1
+    """CPU threads (and CPUs) of a worker; rounding depends on it, hence part of a run's identity."""
+    training_threads: int = 2
+    """CPU threads (and CPUs) of the super-network's training."""
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    supernet: SupernetConfig = field(default_factory=SupernetConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    retrain: RetrainConfig = field(default_factory=RetrainConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+
+    def __post_init__(self) -> None:
+        _at_least(
+            "config", 1, threads_per_worker=self.threads_per_worker, training_threads=self.training_threads
+        )
+        for text in self.retrain.architectures:
+            if text != "best":
+                self.network.parse_architecture(text)
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON values, one nested object a section."""
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
+        return values
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that results depend on, as `section.field` -> value."""
+        flat = _flatten(self.to_json())
+        elsewhere = ("data.root", "data.download")
+        return {k: v for k, v in flat.items() if not k.startswith("ray.") and k not in elsewhere}
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def config_from_json(values: dict[str, Any]) -> Config:
+    """Rebuilds a Config from `Config.to_json`.
+
+    Raises:
+        ValueError: Settings that this version does not know.
+    """
+    return _build(Config, values, "")
+
+
+def _build(cls: Any, values: dict[str, Any], prefix: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ValueError(f"Unknown settings {', '.join(prefix + name for name in unknown)}.")
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        default = getattr(cls(), name)
+        if dataclasses.is_dataclass(default):
+            arguments[name] = _build(type(default), value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            arguments[name] = tuple(value)
+        else:
+            arguments[name] = Path(value) if isinstance(default, Path) else value
+    return cls(**arguments)
+
+
+_CIFAR10 = Config()
+
+CONFIGS: dict[str, Config] = {
+    "demo": Config(
+        name="demo",
+        data=DataConfig(dataset="digits", flip=False, crop_padding=2),
+        network=NetworkConfig(channels=8, time_steps=4),
+        supernet=SupernetConfig(epochs=20, batch_size=48, learning_rate=3e-3),
+        search=SearchConfig(max_evaluations=60),
+        retrain=RetrainConfig(
+            epochs=12, batch_size=48, learning_rate=3e-3, learning_rate_schedule="cosine", eval_every=2
+        ),
+    ),
+    "cifar10": _CIFAR10,
+    "cifar10_small": replace(
+        _CIFAR10,
+        name="cifar10_small",
+        network=NetworkConfig(time_steps=4),
+        supernet=SupernetConfig(epochs=6, batch_size=96, learning_rate=2e-3, checkpoint_every=1),
+        search=SearchConfig(max_evaluations=200, max_val_samples=2000),
+        retrain=RetrainConfig(
+            architectures=("best", "autosnn", "all-SCB_k3"),
+            seeds=(0, 1),
+            epochs=6,
+            learning_rate=2e-3,
+            learning_rate_schedule="cosine",
+            eval_every=3,
+            checkpoint_every=1,
+        ),
+    ),
+    "cifar100": replace(_CIFAR10, name="cifar100", data=DataConfig(dataset="cifar100")),
+    "svhn": replace(_CIFAR10, name="svhn", data=DataConfig(dataset="svhn", flip=False)),
+    "tiny_imagenet": replace(
+        _CIFAR10, name="tiny_imagenet", data=DataConfig(dataset="tiny_imagenet", crop_padding=8)
+    ),
+}
+
+
+def named_config(name: str) -> Config:
+    """The named config `name`.
+
+    Raises:
+        ValueError: No config of that name.
+    """
+    if name not in CONFIGS:
+        raise ValueError(f"Unknown config '{name}'; choose from: {', '.join(CONFIGS)}.")
+    return CONFIGS[name]

@@ -1,0 +1,186 @@
+"""What the stages measure: the records that the run folder stores and the report joins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snn.fitness import Evaluation
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of a training, as drawn in the training curves.
+
+    Attributes:
+        epoch: Number of the epoch, from 1.
+        loss: Mean training loss.
+        train_accuracy: Share of training samples predicted right while training, in [0, 1].
+        spikes: Mean spikes per training sample.
+        seconds: Wall time of the epoch.
+        val_accuracy: Accuracy on the held-out samples, where measured.
+        val_spikes: Mean spikes per held-out sample, where measured.
+        test_accuracy: Accuracy on the test set, where the paper's protocol asks for it.
+        test_spikes: Mean spikes per test sample, likewise.
+    """
+
+    epoch: int
+    loss: float
+    train_accuracy: float
+    spikes: float
+    seconds: float
+    val_accuracy: float | None = None
+    val_spikes: float | None = None
+    test_accuracy: float | None = None
+    test_spikes: float | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage or job used.
+
+    Attributes:
+        wall_seconds: From start to end, interruptions left out.
+        cpu_seconds: CPU time of the processes that did the work.
+        gpu_seconds: Wall seconds times the GPUs held.
+    """
+
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    gpu_seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.wall_seconds + other.wall_seconds,
+            self.cpu_seconds + other.cpu_seconds,
+            self.gpu_seconds + other.gpu_seconds,
+        )
+
+
+@dataclass(frozen=True)
+class SupernetResult:
+    """Stage 1 (supernet.json).
+
+    Attributes:
+        source: "trained" here, or the name of the imported checkpoint.
+        weights_sha256: Hash of supernet.safetensors.
+        spikes_reference: The paper's N_avg, mean spikes per sample of uniformly drawn paths.
+        num_train: Samples of D_train.
+        num_val: Samples of D_val.
+        num_parameters: Learnable parameters of the super-network.
+        history: Training curve, empty for an imported checkpoint.
+    """
+
+    source: str
+    weights_sha256: str
+    spikes_reference: float
+    num_train: int
+    num_val: int
+    num_parameters: int
+    cost: Cost
+    history: tuple[EpochRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """One row of evaluations.parquet: a candidate and what came of it.
+
+    Attributes:
+        candidate_id: Number of the candidate, in the order the search asked for them.
+        generation: Generation it belongs to, from 0.
+        architecture: Its blocks as text.
+        parents: Candidate ids it was bred from; empty for a random one.
+        accuracy: Accuracy on D_val in [0, 1]; None if the evaluation failed.
+        spikes: Mean spikes per sample; None if it failed.
+        fitness: Spike-aware fitness; None if it failed.
+        firing_rate: Spikes per neuron and step, in [0, 1].
+        num_samples: Samples it was scored on.
+        spikes_per_layer: Mean spikes per sample of each part of the network.
+        firing_rate_per_layer: Firing rate of each part of the network.
+        error: Why it failed, empty if it did not.
+        worker: Name of the process that evaluated it.
+        seconds: Wall seconds the evaluation took there.
+    """
+
+    candidate_id: int
+    generation: int
+    architecture: str
+    parents: tuple[int, ...]
+    accuracy: float | None
+    spikes: float | None
+    fitness: float | None
+    firing_rate: float | None
+    num_samples: int
+    spikes_per_layer: dict[str, float]
+    firing_rate_per_layer: dict[str, float]
+    error: str
+    worker: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Stage 2 (best.json): the chosen candidate and how the search went.
+
+    Attributes:
+        best: The candidate of highest fitness; of equal ones the first.
+        algorithm: Name of the search algorithm.
+        spike_exponent: The fitness' lambda.
+        spikes_reference: The fitness' N_avg.
+        num_evaluations: Candidates evaluated, failed ones included.
+        num_failed: Candidates whose evaluation failed.
+        space_size: Architectures in the space.
+        num_workers: Trial actors at once.
+    """
+
+    best: EvaluationRow
+    algorithm: str
+    spike_exponent: float
+    spikes_reference: float
+    num_evaluations: int
+    num_failed: int
+    space_size: int
+    num_workers: int
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class PaperProtocol:
+    """The paper's way of reporting: the best epoch on the test set, which is optimistic."""
+
+    epoch: int
+    accuracy: float
+    spikes: float
+
+
+@dataclass(frozen=True)
+class RetrainResult:
+    """One network of stage 3 (retrained/<n>/metrics.json).
+
+    Attributes:
+        label: What it was chosen as: "best", or the name or text given in the config.
+        architecture: Its blocks as text.
+        seed: Seed of its training.
+        num_parameters: Learnable parameters.
+        num_train: Training samples.
+        num_val: Samples held out to choose the epoch.
+        chosen_epoch: Epoch of the highest held-out accuracy.
+        val_accuracy: That accuracy, in [0, 1].
+        test: Evaluation of the chosen epoch on the test set, done once.
+        energy_joules: Estimated energy of one inference.
+        paper_protocol: The best test epoch, where measured.
+        history: Training curve.
+    """
+
+    label: str
+    architecture: str
+    seed: int
+    num_parameters: int
+    num_train: int
+    num_val: int
+    chosen_epoch: int
+    val_accuracy: float
+    test: Evaluation
+    energy_joules: float
+    paper_protocol: PaperProtocol | None
+    cost: Cost
+    history: tuple[EpochRecord, ...] = ()

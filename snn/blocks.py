@@ -1,0 +1,192 @@
+"""Candidate blocks of a searched layer, pooling, and the table from a block's name to its module.
+
+Every module maps sequences of spikes [T, N, C, H, W] to sequences of spikes. Convolution, batch norm and
+pooling know no time: they run once over T * N samples.
+Differs from the official code: in training, batch norm takes its statistics over T and N together instead
+of one time step at a time. With stored statistics both are the same.
+
+Dimensions: T time steps, N batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from snn.neuron import SpikingNeuron
+from snn.search_space import ALL_BLOCKS, Pool, SearchedLayer, check_block
+
+MakeNeuron = Callable[[], SpikingNeuron]
+
+
+def over_time(module: nn.Module, x_TNCHW: Tensor) -> Tensor:
+    """Applies a module that knows no time to T * N samples at once."""
+    y = module(x_TNCHW.flatten(0, 1))
+    return y.unflatten(0, x_TNCHW.shape[:2])
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias that keeps the size (at stride 1), then batch norm; [M, C, H, W]."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
+        super().__init__()
+        padding = kernel_size // 2
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+
+class SpikingConvBlock(nn.Module):
+    """SCB_k: conv k + BN + neuron, twice."""
+
+    def __init__(self, layer: SearchedLayer, kernel_size: int, make_neuron: MakeNeuron) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(layer.in_channels, layer.out_channels, kernel_size, layer.stride)
+        self.neuron1 = make_neuron()
+        self.conv2 = ConvNorm(layer.out_channels, layer.out_channels, kernel_size)
+        self.neuron2 = make_neuron()
+
+    def forward(self, x_TNCHW: Tensor) -> Tensor:
+        hidden = self.neuron1(over_time(self.conv1, x_TNCHW))
+        spikes: Tensor = self.neuron2(over_time(self.conv2, hidden))
+        return spikes
+
+
+class SpikingResidualBlock(nn.Module):
+    """SRB_k: as SCB_k, with a shortcut added before the second neuron, so that outputs stay binary."""
+
+    def __init__(self, layer: SearchedLayer, kernel_size: int, make_neuron: MakeNeuron) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(layer.in_channels, layer.out_channels, kernel_size, layer.stride)
+        self.neuron1 = make_neuron()
+        self.conv2 = ConvNorm(layer.out_channels, layer.out_channels, kernel_size)
+        self.shortcut = _shortcut(layer)
+        self.neuron2 = make_neuron()
+
+    def forward(self, x_TNCHW: Tensor) -> Tensor:
+        hidden = self.neuron1(over_time(self.conv1, x_TNCHW))
+        current = over_time(self.conv2, hidden) + over_time(self.shortcut, x_TNCHW)
+        spikes: Tensor = self.neuron2(current)
+        return spikes
+
+
+class SpikingInvertedBottleneck(nn.Module):
+    """SIB_k_e: 1x1 expansion by e, k x k, 1x1 projection, each + BN; shortcut before the last neuron.
+
+    The k x k convolution is a full one, as in the official code.
+    """
+
+    def __init__(
+        self, layer: SearchedLayer, kernel_size: int, expansion: int, make_neuron: MakeNeuron
+    ) -> None:
+        super().__init__()
+        width = layer.in_channels * expansion
+        self.conv1 = ConvNorm(layer.in_channels, width, 1)
+        self.neuron1 = make_neuron()
+        self.conv2 = ConvNorm(width, width, kernel_size, layer.stride)
+        self.neuron2 = make_neuron()
+        self.conv3 = ConvNorm(width, layer.out_channels, 1)
+        self.shortcut = _shortcut(layer)
+        self.neuron3 = make_neuron()
+
+    def forward(self, x_TNCHW: Tensor) -> Tensor:
+        expanded = self.neuron1(over_time(self.conv1, x_TNCHW))
+        hidden = self.neuron2(over_time(self.conv2, expanded))
+        current = over_time(self.conv3, hidden) + over_time(self.shortcut, x_TNCHW)
+        spikes: Tensor = self.neuron3(current)
+        return spikes
+
+
+class SkipConnection(nn.Module):
+    """skip_connect where the shape changes: 1x1 conv + BN + neuron.
+
+    With stride 2, two stride-2 convolutions see the input and the input shifted by one pixel, and their
+    outputs are concatenated along the channels.
+    """
+
+    def __init__(self, layer: SearchedLayer, make_neuron: MakeNeuron) -> None:
+        super().__init__()
+        if layer.stride == 1:
+            self.conv: nn.Module = nn.Conv2d(layer.in_channels, layer.out_channels, 1, bias=False)
+        else:
+            self.conv = _ShiftedReduction(layer.in_channels, layer.out_channels)
+        self.norm = nn.BatchNorm2d(layer.out_channels)
+        self.neuron1 = make_neuron()
+
+    def forward(self, x_TNCHW: Tensor) -> Tensor:
+        current = over_time(self.norm, over_time(self.conv, x_TNCHW))
+        spikes: Tensor = self.neuron1(current)
+        return spikes
+
+
+class MaxPool(nn.Module):
+    """2x2 max-pool of spikes; its outputs are spikes and are counted."""
+
+    def forward(self, x_TNCHW: Tensor) -> Tensor:
+        return F.max_pool2d(x_TNCHW.flatten(0, 1), 2).unflatten(0, x_TNCHW.shape[:2])
+
+
+class SpikingAveragePool(nn.Module):
+    """Average pool, then a spiking neuron; `size` None averages over the whole plane (SNN_2's GAP)."""
+
+    def __init__(self, size: int | None, make_neuron: MakeNeuron) -> None:
+        super().__init__()
+        self.size = size
+        self.neuron1 = make_neuron()
+
+    def forward(self, x_TNCHW: Tensor) -> Tensor:
+        x = x_TNCHW.flatten(0, 1)
+        pooled = F.adaptive_avg_pool2d(x, 1) if self.size is None else F.avg_pool2d(x, self.size)
+        spikes: Tensor = self.neuron1(pooled.unflatten(0, x_TNCHW.shape[:2]))
+        return spikes
+
+
+class _ShiftedReduction(nn.Module):
+    """Halves the size with two 1x1 stride-2 convolutions on pixels (0, 0) and (1, 1) of each 2x2."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels // 2, 1, stride=2, bias=False)
+        self.conv2 = nn.Conv2d(in_channels, out_channels - out_channels // 2, 1, stride=2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shifted = F.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:]
+        return torch.cat([self.conv1(x), self.conv2(shifted)], dim=1)
+
+
+def _shortcut(layer: SearchedLayer) -> nn.Module:
+    if layer.stride == 1 and layer.in_channels == layer.out_channels:
+        return nn.Identity()
+    return ConvNorm(layer.in_channels, layer.out_channels, 1, layer.stride)
+
+
+def make_pool(pool: Pool, make_neuron: MakeNeuron) -> nn.Module:
+    """The module of a backbone's pool."""
+    return MaxPool() if pool.kind == "max" else SpikingAveragePool(2, make_neuron)
+
+
+def make_block(name: str, layer: SearchedLayer, make_neuron: MakeNeuron) -> nn.Module:
+    """The module of a candidate block at a searched layer.
+
+    Raises:
+        ValueError: No block of that name.
+    """
+    check_block(name)
+    if name == "skip_connect":
+        identity = layer.stride == 1 and layer.in_channels == layer.out_channels
+        return nn.Identity() if identity else SkipConnection(layer, make_neuron)
+    kind, kernel_size, expansion = _read_block_name(name)
+    if kind == "SCB":
+        return SpikingConvBlock(layer, kernel_size, make_neuron)
+    if kind == "SRB":
+        return SpikingResidualBlock(layer, kernel_size, make_neuron)
+    return SpikingInvertedBottleneck(layer, kernel_size, expansion, make_neuron)
+
+
+def _read_block_name(name: str) -> tuple[str, int, int]:
+    match = re.fullmatch(r"(SCB|SRB|SIB)_k(\d)(?:_e(\d))?", name)
+    assert match, f"{name} is in ALL_BLOCKS but has no module: {ALL_BLOCKS}"
+    return match[1], int(match[2]), int(match[3] or 1)

@@ -1,0 +1,159 @@
+"""The spiking network: stem, searched layers, voting head. Super-network and child are one class.
+
+Dimensions: T time steps, N batch, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from snn.blocks import ConvNorm, MaxPool, SpikingAveragePool, make_block, make_pool, over_time
+from snn.neuron import NeuronName, SpikingNeuron
+from snn.search_space import Architecture, Backbone, SearchedLayer
+
+VOTERS_PER_CLASS = 10
+
+
+class SpikingNetwork(nn.Module):
+    """A spiking network with one or more candidate blocks in each searched layer.
+
+    With several candidates a layer it is the weight-sharing super-network, with one it is a child. The
+    path through it is an argument of `forward`; nothing is sampled, counted or remembered.
+
+    Static images [N, C, H, W] are encoded directly: stem convolution and batch norm run once, and the
+    same current drives the stem's neuron at each of T steps. Event frames come as [T, N, C, H, W].
+
+    Args:
+        backbone: Macro-architecture.
+        candidates: Names of the candidate blocks of each searched layer.
+        input_shape: (C, H, W) of a sample or frame.
+        num_classes: K, number of classes.
+        time_steps: T, number of time steps static images are shown for.
+        neuron: Neuron model; `v_threshold` and `init_tau` are its settings.
+
+    Raises:
+        ValueError: T below 1, an input too small for the backbone, another number of layers.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        candidates: Sequence[Sequence[str]],
+        *,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+        time_steps: int,
+        neuron: NeuronName = "PLIF",
+        v_threshold: float = 1.0,
+        init_tau: float = 2.0,
+    ) -> None:
+        super().__init__()
+        if time_steps < 1:
+            raise ValueError(f"time_steps must be at least 1, got {time_steps}.")
+        if len(candidates) != len(backbone.layers):
+            raise ValueError(
+                f"{backbone.name} has {len(backbone.layers)} searched layers, "
+                f"got candidates for {len(candidates)}."
+            )
+        in_channels, height, width = input_shape
+        head_size = (height // backbone.reduction, width // backbone.reduction)
+        if min(head_size) < 1:
+            raise ValueError(
+                f"An input of {height}x{width} is too small for {backbone.name} with the "
+                f"'{backbone.stem}' stem, which divides its size by {backbone.reduction}."
+            )
+
+        def make_neuron() -> SpikingNeuron:
+            return SpikingNeuron(neuron, v_threshold=v_threshold, init_tau=init_tau)
+
+        self.backbone = backbone
+        self.time_steps = time_steps
+        self.num_classes = num_classes
+        channels = backbone.stem_channels
+        self.stem = ConvNorm(in_channels, channels, 3)
+        self.stem_neuron = make_neuron()
+        self.stem_reduction = nn.ModuleDict()
+        if backbone.stem != "image":
+            self.stem_reduction["pool0"] = MaxPool()
+            self.stem_reduction["conv0"] = ConvNorm(channels, channels, 3)
+            self.stem_reduction["neuron0"] = make_neuron()
+        if backbone.stem == "event":
+            self.stem_reduction["pool1"] = MaxPool()
+
+        self.body = nn.ModuleDict()
+        remaining = iter(candidates)
+        for part in backbone.body:
+            if isinstance(part, SearchedLayer):
+                blocks = {name: make_block(name, part, make_neuron) for name in next(remaining)}
+                self.body[part.name] = nn.ModuleDict(blocks)
+            else:
+                self.body[part.name] = make_pool(part, make_neuron)
+        features = backbone.layers[-1].out_channels
+        if backbone.spiking_global_pool:
+            self.global_pool: nn.Module = SpikingAveragePool(None, make_neuron)
+        else:
+            self.global_pool = nn.Identity()
+            features *= head_size[0] * head_size[1]
+        self.head = nn.Linear(features, VOTERS_PER_CLASS * num_classes, bias=False)
+        self.head_neuron = make_neuron()
+
+    def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
+        """Votes of each class at each time step, [T, N, K] in [0, 1].
+
+        Args:
+            x: Static images [N, C, H, W] or event frames [T, N, C, H, W].
+            architecture: The path, one block a searched layer, each among that layer's candidates.
+        """
+        spikes = self.encode(x)
+        blocks = iter(architecture.blocks)
+        for name, part in self.body.items():
+            spikes = part[next(blocks)](spikes) if isinstance(part, nn.ModuleDict) else part(spikes)
+        return self.decide(spikes)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Spikes of the stem, [T, N, C, H, W]."""
+        if x.dim() == 4:
+            current = self.stem(x)
+            spikes: Tensor = self.stem_neuron(current.expand(self.time_steps, *current.shape))
+        else:
+            spikes = self.stem_neuron(over_time(self.stem, x))
+        for name, part in self.stem_reduction.items():
+            spikes = over_time(part, spikes) if name.startswith("conv") else part(spikes)
+        return spikes
+
+    def decide(self, spikes: Tensor) -> Tensor:
+        """Votes [T, N, K]: of each class the mean over its 10 voting neurons."""
+        features_TNF = self.global_pool(spikes).flatten(2)
+        voters: Tensor = self.head_neuron(self.head(features_TNF))
+        return voters.unflatten(2, (self.num_classes, VOTERS_PER_CLASS)).mean(3)
+
+
+def firing_rates(votes_TNK: Tensor) -> Tensor:
+    """Firing rate of each class over the time steps, [N, K] in [0, 1]; the class with most votes wins."""
+    return votes_TNK.mean(0)
+
+
+def child_weights(weights: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
+    """The entries of a super-network's state dict that one architecture uses, under the child's names."""
+    blocks = {f"layer{i}": block for i, block in enumerate(architecture.blocks)}
+    kept = {}
+    for name, value in weights.items():
+        part = name.split(".")
+        if part[0] != "body" or part[1] not in blocks or blocks[part[1]] == part[2]:
+            kept[name] = value
+    return kept
+
+
+def num_parameters(network: nn.Module) -> int:
+    """Number of learnable parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def to_memory_format(x: Tensor) -> Tensor:
+    """Brings images or frames to channels-last, in which convolutions of few channels run faster."""
+    if x.dim() == 4:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:2])

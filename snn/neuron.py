@@ -1,0 +1,139 @@
+"""Spiking neurons on sequences: IF, LIF and PLIF with the ATan surrogate.
+
+The neurons are spikingjelly's, in multi-step mode, with two differences that change no spike: they
+keep no state between calls, and on the CPU the loop over time runs in place with a backward pass of its
+own. On CUDA spikingjelly's fused kernels run.
+
+Dimensions: T time steps, * any shape.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from spikingjelly.activation_based import functional, neuron, surrogate
+from torch import Tensor, nn
+
+NeuronName = Literal["IF", "LIF", "PLIF"]
+
+SURROGATE_ALPHA = 2.0
+
+
+class SpikingNeuron(nn.Module):
+    """A layer of spiking neurons of one kind, without memory between calls.
+
+    Of each neuron, with input current x and membrane potential v, at each time step:
+
+        h_t = v_{t-1} + (x_t - (v_{t-1} - v_reset)) * d     (PLIF, LIF)     h_t = v_{t-1} + x_t     (IF)
+        s_t = 1 if h_t >= v_threshold else 0
+        v_t = v_reset if s_t = 1 else h_t                    (hard reset, detached in the backward pass)
+
+    with v_reset = 0 and v_0 = 0; d = 1 / tau for LIF, sigmoid(w) with one learnable w per layer for PLIF
+    (Fang et al., ICCV 2021), w = -ln(tau - 1) at the start. In the backward pass ds/dh is the derivative
+    of the ATan surrogate, (alpha / 2) / (1 + (pi / 2 * alpha * (h - v_threshold)) ** 2) with alpha = 2.
+
+    Args:
+        kind: Neuron model.
+        v_threshold: Membrane potential at which a neuron fires.
+        init_tau: Membrane time constant in time steps, above 1; ignored by IF.
+    """
+
+    def __init__(self, kind: NeuronName = "PLIF", *, v_threshold: float = 1.0, init_tau: float = 2.0) -> None:
+        super().__init__()
+        self.kind = kind
+        self.v_threshold = v_threshold
+        self.init_tau = init_tau
+        if kind == "PLIF":
+            self.w = nn.Parameter(torch.tensor(-math.log(init_tau - 1.0)))
+
+    def forward(self, x_T: Tensor) -> Tensor:
+        """Turns currents [T, *] into spikes [T, *], 0 or 1 in the dtype of the input."""
+        if x_T.is_cuda:
+            return self._spikingjelly_forward(x_T)
+        spikes_T: Tensor = _MultiStep.apply(x_T, self._decay(), self.v_threshold)
+        return spikes_T
+
+    def extra_repr(self) -> str:
+        return f"{self.kind}, v_threshold={self.v_threshold}, init_tau={self.init_tau}"
+
+    def _decay(self) -> Tensor | None:
+        """d of the equations; None for IF."""
+        if self.kind == "PLIF":
+            return self.w.sigmoid()
+        return torch.tensor(1.0 / self.init_tau) if self.kind == "LIF" else None
+
+    def _spikingjelly_forward(self, x_T: Tensor) -> Tensor:
+        node = self.spikingjelly_node().to(x_T.device)
+        if isinstance(node, neuron.ParametricLIFNode):
+            node.w = self.w
+        node.train(self.training)
+        spikes_T: Tensor = node(x_T)
+        functional.reset_net(node)
+        return spikes_T
+
+    def spikingjelly_node(self) -> neuron.BaseNode:
+        """A fresh spikingjelly node with this layer's settings (for PLIF with its initial w)."""
+        options: dict[str, Any] = {
+            "v_threshold": self.v_threshold,
+            "v_reset": 0.0,
+            "surrogate_function": surrogate.ATan(alpha=SURROGATE_ALPHA),
+            "detach_reset": True,
+            "step_mode": "m",
+        }
+        if self.kind == "IF":
+            return neuron.IFNode(**options)
+        if self.kind == "LIF":
+            return neuron.LIFNode(tau=self.init_tau, decay_input=True, **options)
+        return neuron.ParametricLIFNode(init_tau=self.init_tau, decay_input=True, **options)
+
+
+class _MultiStep(torch.autograd.Function):
+    """The loop over T, in place; the backward pass needs only the potentials h before the reset."""
+
+    @staticmethod
+    def forward(ctx: Any, x_T: Tensor, decay: Tensor | None, v_threshold: float) -> Tensor:
+        keep = any(ctx.needs_input_grad)
+        spikes_T = torch.empty_like(x_T)
+        h_T = torch.empty_like(x_T) if keep else None
+        v = torch.zeros_like(x_T[0])
+        for t in range(x_T.shape[0]):
+            h = v if h_T is None else h_T[t]
+            if decay is None:
+                torch.add(v, x_T[t], out=h)
+            else:
+                torch.sub(x_T[t], v, out=spikes_T[t])
+                torch.addcmul(v, spikes_T[t], decay, out=h)
+            torch.ge(h, v_threshold, out=spikes_T[t])
+            torch.addcmul(h, h, spikes_T[t], value=-1.0, out=v)
+        if keep:
+            ctx.save_for_backward(h_T, spikes_T, decay)
+            ctx.v_threshold = v_threshold
+        return spikes_T
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        (grad_T,) = grad_outputs
+        h_T, spikes_T, decay = ctx.saved_tensors
+        grad_x_T = torch.empty_like(h_T)
+        grad_decay = torch.zeros((), device=h_T.device) if decay is not None else None
+        grad_v = torch.zeros_like(h_T[0])
+        scale = math.pi / 2 * SURROGATE_ALPHA
+        for t in reversed(range(h_T.shape[0])):
+            # dL/dh = dL/ds * ds/dh + dL/dv * (1 - s)
+            grad_v.addcmul_(grad_v, spikes_T[t], value=-1.0)
+            slope = (h_T[t] - ctx.v_threshold).mul_(scale).square_().add_(1.0)
+            grad_h = grad_v.addcdiv_(grad_T[t], slope, value=SURROGATE_ALPHA / 2)
+            if decay is None:
+                grad_x_T[t] = grad_h
+                continue
+            torch.mul(grad_h, decay, out=grad_x_T[t])
+            if ctx.needs_input_grad[1]:
+                # dh/dd = x - v_{t-1} = (h - v_{t-1}) / d
+                step = (
+                    h_T[t] if t == 0 else h_T[t] - h_T[t - 1].addcmul(h_T[t - 1], spikes_T[t - 1], value=-1.0)
+                )
+                grad_decay = grad_decay + torch.dot(grad_h.flatten(), step.flatten()) / decay
+            grad_v = grad_h.sub_(grad_x_T[t])
+        return grad_x_T, grad_decay, None

@@ -1,0 +1,280 @@
+"""What is searched: the backbone (macro-architecture), the architectures in it, and their space.
+
+Source: Na et al., "AutoSNN: Towards Energy-Efficient Spiking Neural Networks", ICML 2022,
+sections 3 and 4 (arXiv 2201.12738).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+# The order is the official code's; a checkpoint of theirs stores blocks by their place here.
+AUTOSNN_BLOCKS = ("skip_connect", "SCB_k3", "SCB_k5", "SRB_k3", "SRB_k5")
+EXTRA_BLOCKS = (
+    "SCB_k7",
+    "SRB_k7",
+    "SIB_k3_e1",
+    "SIB_k3_e3",
+    "SIB_k3_e6",
+    "SIB_k5_e1",
+    "SIB_k5_e3",
+    "SIB_k5_e6",
+)
+ALL_BLOCKS = AUTOSNN_BLOCKS + EXTRA_BLOCKS
+
+BackboneName = Literal["AutoSNN", "SNN_2", "SNN_3", "SNN_4"]
+StemName = Literal["image", "tiny_imagenet", "event"]
+PoolName = Literal["max", "spiking_average"]
+
+STEM_REDUCTION: dict[StemName, int] = {"image": 1, "tiny_imagenet": 2, "event": 4}
+
+# Results of the paper's searches on CIFAR-10 with AutoSNN_16, by the lambda that found them.
+REFERENCE_ARCHITECTURES = {
+    "autosnn": "SRB_k5-SRB_k5-skip_connect-SRB_k3-SRB_k5",
+    "autosnn_lambda_0": "SRB_k5-SRB_k5-SRB_k5-SCB_k5-SRB_k5",
+    "autosnn_lambda_0.16": "SRB_k5-SRB_k5-skip_connect-SRB_k5-SRB_k5",
+    "autosnn_lambda_0.24": "skip_connect-SRB_k5-skip_connect-SCB_k5-SRB_k5",
+    "random_lambda_0": "SCB_k5-SCB_k5-SRB_k5-SCB_k5-SRB_k5",
+    "random_lambda_0.08": "SRB_k5-SRB_k5-SRB_k3-SCB_k3-SRB_k5",
+    "ann": "SRB_k5-SRB_k3-SCB_k3-SCB_k5-SRB_k5",
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One block for each searched layer, from the input to the output.
+
+    Attributes:
+        blocks: Names out of ALL_BLOCKS, one a layer.
+    """
+
+    blocks: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.blocks:
+            raise ValueError("An architecture needs at least one block, got none.")
+        for block in self.blocks:
+            check_block(block)
+
+    def __str__(self) -> str:
+        return "-".join(self.blocks)
+
+    @classmethod
+    def parse(cls, text: str, num_layers: int | None = None) -> Architecture:
+        """Reads an architecture from its text or from the name of a reference architecture.
+
+        Args:
+            text: Blocks joined by "-" (`SRB_k5-skip_connect-SCB_k3`), `all-BLOCK` for the same block in
+                every layer, or a key of REFERENCE_ARCHITECTURES.
+            num_layers: Number of searched layers expected; needed by `all-BLOCK`.
+
+        Raises:
+            ValueError: An unknown block, or another number of blocks than `num_layers`.
+        """
+        text = REFERENCE_ARCHITECTURES.get(text.strip(), text.strip())
+        if text.startswith("all-"):
+            if num_layers is None:
+                raise ValueError(f"Architecture '{text}' needs a backbone to know its number of layers.")
+            return cls((text.removeprefix("all-"),) * num_layers)
+        try:
+            architecture = cls(tuple(text.split("-")))
+        except ValueError as error:
+            names = ", ".join(REFERENCE_ARCHITECTURES)
+            raise ValueError(
+                f"Architecture '{text}' cannot be read: {error} "
+                f"Write one block a layer, joined by '-', or one of the names {names}."
+            ) from error
+        if num_layers is not None and len(architecture.blocks) != num_layers:
+            raise ValueError(
+                f"Architecture '{text}' has {len(architecture.blocks)} blocks; "
+                f"this backbone has {num_layers} searched layers."
+            )
+        return architecture
+
+
+def check_block(block: str) -> None:
+    """Raises ValueError unless `block` is a candidate block's name."""
+    if block not in ALL_BLOCKS:
+        raise ValueError(f"Unknown block '{block}'; choose from: {', '.join(ALL_BLOCKS)}.")
+
+
+@dataclass(frozen=True)
+class SearchedLayer:
+    """A layer to be searched (the paper's TBD): channels in and out, and the stride."""
+
+    name: str
+    in_channels: int
+    out_channels: int
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A 2x2 pooling with stride 2; it belongs to the backbone and is no gene.
+
+    Attributes:
+        kind: "max" keeps spikes binary; "spiking_average" averages, then feeds a spiking neuron.
+    """
+
+    name: str
+    kind: PoolName
+    channels: int
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Macro-architecture: stem, searched layers and pools in order, voting head (paper table 1).
+
+    Attributes:
+        stem: "image" keeps the resolution, "tiny_imagenet" halves it once, "event" twice.
+        stem_channels: Output channels of the stem (the paper's C).
+        body: Searched layers and pools, from the input to the output.
+        spiking_global_pool: Ends in a global average pool and a spiking neuron (SNN_2).
+    """
+
+    name: BackboneName
+    stem: StemName
+    stem_channels: int
+    body: tuple[SearchedLayer | Pool, ...]
+    spiking_global_pool: bool
+
+    @property
+    def layers(self) -> tuple[SearchedLayer, ...]:
+        """The searched layers alone."""
+        return tuple(part for part in self.body if isinstance(part, SearchedLayer))
+
+    @property
+    def reduction(self) -> int:
+        """Factor between the input's height and the head's, a power of two."""
+        halvings = sum(isinstance(part, Pool) or part.stride == 2 for part in self.body)
+        return STEM_REDUCTION[self.stem] * 2**halvings
+
+
+def stem_for_size(height: int, width: int) -> StemName:
+    """Chooses the stem that brings an input nearest to the 32x32 the body was designed for.
+
+    Up to 48 pixels (CIFAR, digits, the 34x34 sensor of N-MNIST) the resolution is kept, up to 96 it is
+    halved (Tiny-ImageNet), above it is quartered (128x128 event sensors).
+    """
+    size = max(height, width)
+    return "image" if size <= 48 else "tiny_imagenet" if size <= 96 else "event"
+
+
+def make_backbone(name: BackboneName, *, channels: int, stem: StemName = "image") -> Backbone:
+    """Builds one of the paper's backbones.
+
+    Args:
+        name: "AutoSNN" (the paper's SNN_1), "SNN_2" (+ spiking global average pool), "SNN_3" (searched
+            stride-2 layers in place of pools), "SNN_4" (average pool + neuron in place of max-pool).
+        channels: C, output channels of the stem, at least 1.
+        stem: How the input is brought to the body's resolution.
+    """
+    if channels < 1:
+        raise ValueError(f"channels must be at least 1, got {channels}.")
+    body = _strided_body(channels) if name == "SNN_3" else _pooled_body(name, channels)
+    return Backbone(name, stem, channels, body, spiking_global_pool=name == "SNN_2")
+
+
+def _pooled_body(name: BackboneName, c: int) -> tuple[SearchedLayer | Pool, ...]:
+    kind: PoolName = "spiking_average" if name == "SNN_4" else "max"
+    return (
+        SearchedLayer("layer0", c, c),
+        Pool("pool0", kind, c),
+        SearchedLayer("layer1", c, 2 * c),
+        SearchedLayer("layer2", 2 * c, 2 * c),
+        Pool("pool1", kind, 2 * c),
+        SearchedLayer("layer3", 2 * c, 4 * c),
+        SearchedLayer("layer4", 4 * c, 4 * c),
+        Pool("pool2", kind, 4 * c),
+    )
+
+
+def _strided_body(c: int) -> tuple[SearchedLayer, ...]:
+    widths = (c, c, 2 * c, 2 * c, 2 * c, 4 * c, 4 * c, 4 * c, 8 * c)
+    strides = (1, 2, 1, 1, 2, 1, 1, 2)
+    return tuple(
+        SearchedLayer(f"layer{i}", widths[i], widths[i + 1], stride) for i, stride in enumerate(strides)
+    )
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All architectures of a backbone: one of `blocks` in each of `num_layers` layers.
+
+    Attributes:
+        num_layers: Number of searched layers, at least 1.
+        blocks: Candidate blocks, the same in every layer; their order defines the index.
+    """
+
+    num_layers: int
+    blocks: tuple[str, ...] = AUTOSNN_BLOCKS
+
+    def __post_init__(self) -> None:
+        if self.num_layers < 1:
+            raise ValueError(f"num_layers must be at least 1, got {self.num_layers}.")
+        for block in self.blocks:
+            check_block(block)
+        if len(set(self.blocks)) != len(self.blocks) or not self.blocks:
+            raise ValueError(f"blocks must be different from each other and not empty, got {self.blocks}.")
+
+    def __len__(self) -> int:
+        return len(self.blocks) ** self.num_layers
+
+    def __contains__(self, architecture: Architecture) -> bool:
+        blocks = architecture.blocks
+        return len(blocks) == self.num_layers and set(blocks) <= set(self.blocks)
+
+    def __iter__(self) -> Iterator[Architecture]:
+        return (self.at(index) for index in range(len(self)))
+
+    def at(self, index: int) -> Architecture:
+        """The architecture of an index in [0, len(self)); the first layer is the leading digit."""
+        if not 0 <= index < len(self):
+            raise ValueError(f"index must be in [0, {len(self)}), got {index}.")
+        blocks = []
+        for _ in range(self.num_layers):
+            index, digit = divmod(index, len(self.blocks))
+            blocks.append(self.blocks[digit])
+        return Architecture(tuple(reversed(blocks)))
+
+    def index(self, architecture: Architecture) -> int:
+        """The index of an architecture, the inverse of `at`."""
+        if architecture not in self:
+            raise ValueError(
+                f"Architecture '{architecture}' is not in the space of {self.num_layers} layers "
+                f"of {', '.join(self.blocks)}."
+            )
+        index = 0
+        for block in architecture.blocks:
+            index = index * len(self.blocks) + self.blocks.index(block)
+        return index
+
+    def sample(self, rng: random.Random) -> Architecture:
+        """Draws an architecture uniformly."""
+        return Architecture(tuple(rng.choice(self.blocks) for _ in range(self.num_layers)))
+
+    def mutate(self, parent: Architecture, probability: float, rng: random.Random) -> Architecture:
+        """Changes each layer with `probability`, always to a different block (paper section 4.3)."""
+        return Architecture(
+            tuple(
+                self._other_block(block, rng) if rng.random() < probability else block
+                for block in parent.blocks
+            )
+        )
+
+    def crossover(self, first: Architecture, second: Architecture, rng: random.Random) -> Architecture:
+        """One-point crossover: the first layers of one parent, the last of the other.
+
+        The cut lies inside, so that each parent gives at least one layer.
+        """
+        if self.num_layers == 1:
+            return first
+        cut = rng.randrange(1, self.num_layers)
+        return Architecture(first.blocks[:cut] + second.blocks[cut:])
+
+    def _other_block(self, block: str, rng: random.Random) -> str:
+        others: Sequence[str] = [other for other in self.blocks if other != block]
+        return rng.choice(others) if others else block

@@ -1,0 +1,129 @@
+"""What counts as a spike; spike counts, firing rates, synaptic operations, energy.
+
+Counted, per sample and summed over T, is every binary output: of each spiking neuron (stem, both neurons
+of a block, pooling neurons, all 10 * K voters of the head) and of each max-pool. An identity skip adds
+nothing. This is the official code's definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from snn.blocks import MaxPool
+from snn.neuron import SpikingNeuron
+
+# 45 nm CMOS, 32-bit floating point: one accumulate 0.9 pJ, one multiply-accumulate 4.6 pJ
+# (Horowitz, "Computing's energy problem", ISSCC 2014).
+JOULES_PER_ACCUMULATE = 0.9e-12
+JOULES_PER_MULTIPLY_ACCUMULATE = 4.6e-12
+
+
+class SpikeRecord:
+    """Spikes of the forward passes since it was made or cleared.
+
+    Attributes:
+        counts: Of each counted module, by its name in the network, spikes per time step and sample,
+            [T, N]; on the device of the network.
+        neurons: Of each counted module, its number of binary outputs per sample and time step.
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Tensor] = {}
+        self.neurons: dict[str, int] = {}
+
+    def per_sample(self) -> Tensor:
+        """Spikes of each sample, summed over T and all counted modules, [N]."""
+        return torch.stack([counts.sum(0) for counts in self.counts.values()]).sum(0)
+
+    def clear(self) -> None:
+        self.counts.clear()
+        self.neurons.clear()
+
+
+@contextmanager
+def record_spikes(network: nn.Module) -> Iterator[SpikeRecord]:
+    """Records, while open, the spikes of every forward pass of `network`; the last pass is kept."""
+    record = SpikeRecord()
+
+    def hook(name: str) -> Any:
+        def count(_module: nn.Module, _inputs: Any, spikes: Tensor) -> None:
+            record.counts[name] = spikes.detach().flatten(2).sum(2)
+            record.neurons[name] = spikes[0, 0].numel()
+
+        return count
+
+    handles = [
+        module.register_forward_hook(hook(name))
+        for name, module in network.named_modules()
+        if isinstance(module, SpikingNeuron | MaxPool)
+    ]
+    try:
+        yield record
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def part_of(module_name: str) -> str:
+    """The part of the network a counted module belongs to: stem, layer0, pool0, ..., head."""
+    first, _, rest = module_name.partition(".")
+    if first == "body":
+        return rest.split(".")[0]
+    return {"stem_neuron": "stem", "head_neuron": "head"}.get(first, first)
+
+
+@contextmanager
+def count_operations(network: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Adds up, while open, the operations of every forward pass: `synops` and `macs`, float64 scalars.
+
+    synops: synaptic operations of convolutions and linear layers that see spikes: for each input spike the
+    number of output connections it really has (fewer at the border).
+    macs: multiply-accumulates of the stem, which sees analog input; static images pay them once.
+    """
+    totals = {"synops": torch.zeros((), dtype=torch.float64), "macs": torch.zeros((), dtype=torch.float64)}
+
+    def hook(module: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        x = inputs[0].detach()
+        if isinstance(module, nn.Linear):
+            operations, kind = x.sum(dtype=torch.float64) * module.out_features, "synops"
+        elif module is stem_conv:
+            fan_in = module.in_channels * module.kernel_size[0] * module.kernel_size[1]
+            operations, kind = torch.tensor(float(output.numel() * fan_in), dtype=torch.float64), "macs"
+        else:
+            per_position = x.sum((0, 1), dtype=torch.float64)
+            operations, kind = (per_position * _fan_out(module, x, output)).sum(), "synops"
+        totals[kind] += operations.cpu()
+
+    stem_conv = network.get_submodule("stem.conv")
+    handles = [
+        module.register_forward_hook(hook)  # type: ignore[arg-type]
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
+    try:
+        yield totals
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def energy_joules(*, synops: float, macs: float) -> float:
+    """Estimated energy of one inference in joules, from operations alone (no memory traffic)."""
+    return synops * JOULES_PER_ACCUMULATE + macs * JOULES_PER_MULTIPLY_ACCUMULATE
+
+
+def _fan_out(module: nn.Conv2d, x: Tensor, output: Tensor) -> Tensor:
+    """Number of outputs each input position of one channel feeds, [H, W]."""
+    ones = torch.ones(1, 1, *output.shape[-2:], dtype=torch.float64, device=x.device)
+    kernel = torch.ones(1, 1, *module.kernel_size, dtype=torch.float64, device=x.device)
+    padding = (module.kernel_size[0] // 2, module.kernel_size[1] // 2)
+    spread = F.conv_transpose2d(ones, kernel, stride=module.stride, padding=padding)
+    height, width = x.shape[-2:]
+    spread = F.pad(spread, (0, width - spread.shape[-1], 0, height - spread.shape[-2]))
+    return spread[0, 0] * module.out_channels
