@@ -25,8 +25,12 @@ MakeNeuron = Callable[[], SpikingNeuron]
 
 def over_time(module: nn.Module, x_TNCHW: Tensor) -> Tensor:
     """Applies a module that knows no time to T * N samples at once."""
-    y = module(x_TNCHW.flatten(0, 1))
-    return y.unflatten(0, x_TNCHW.shape[:2])
+    return split_time(module(x_TNCHW.flatten(0, 1)), x_TNCHW.shape[0])
+
+
+def split_time(x: Tensor, time_steps: int) -> Tensor:
+    """Undoes the flattening of T and N: [T * N, *] to [T, N, *]."""
+    return torch.unflatten(x, 0, (time_steps, -1))
 
 
 class ConvNorm(nn.Sequential):
@@ -126,7 +130,7 @@ class MaxPool(nn.Module):
     """2x2 max-pool of spikes; its outputs are spikes and are counted."""
 
     def forward(self, x_TNCHW: Tensor) -> Tensor:
-        return F.max_pool2d(x_TNCHW.flatten(0, 1), 2).unflatten(0, x_TNCHW.shape[:2])
+        return split_time(F.max_pool2d(x_TNCHW.flatten(0, 1), 2), x_TNCHW.shape[0])
 
 
 class SpikingAveragePool(nn.Module):
@@ -140,7 +144,7 @@ class SpikingAveragePool(nn.Module):
     def forward(self, x_TNCHW: Tensor) -> Tensor:
         x = x_TNCHW.flatten(0, 1)
         pooled = F.adaptive_avg_pool2d(x, 1) if self.size is None else F.avg_pool2d(x, self.size)
-        spikes: Tensor = self.neuron1(pooled.unflatten(0, x_TNCHW.shape[:2]))
+        spikes: Tensor = self.neuron1(split_time(pooled, x_TNCHW.shape[0]))
         return spikes
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from snn.blocks import ConvNorm, MaxPool, SpikingAveragePool, make_block, make_pool, over_time
+from snn.blocks import ConvNorm, MaxPool, SpikingAveragePool, make_block, make_pool, over_time, split_time
 from snn.neuron import NeuronName, SpikingNeuron
 from snn.search_space import Architecture, Backbone, SearchedLayer
 
@@ -109,7 +109,7 @@ class SpikingNetwork(nn.Module):
         """
         spikes = self.encode(x)
         blocks = iter(architecture.blocks)
-        for name, part in self.body.items():
+        for part in self.body.values():
             spikes = part[next(blocks)](spikes) if isinstance(part, nn.ModuleDict) else part(spikes)
         return self.decide(spikes)
 
@@ -128,7 +128,7 @@ class SpikingNetwork(nn.Module):
         """Votes [T, N, K]: of each class the mean over its 10 voting neurons."""
         features_TNF = self.global_pool(spikes).flatten(2)
         voters: Tensor = self.head_neuron(self.head(features_TNF))
-        return voters.unflatten(2, (self.num_classes, VOTERS_PER_CLASS)).mean(3)
+        return torch.unflatten(voters, 2, (self.num_classes, VOTERS_PER_CLASS)).mean(3)
 
 
 def firing_rates(votes_TNK: Tensor) -> Tensor:
@@ -156,4 +156,4 @@ def to_memory_format(x: Tensor) -> Tensor:
     """Brings images or frames to channels-last, in which convolutions of few channels run faster."""
     if x.dim() == 4:
         return x.contiguous(memory_format=torch.channels_last)
-    return x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:2])
+    return split_time(x.flatten(0, 1).contiguous(memory_format=torch.channels_last), x.shape[0])

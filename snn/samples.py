@@ -1,0 +1,266 @@
+"""Labelled samples: stored once per node in an Arrow file, read by every process without a copy."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+_FACTS = b"snn.samples"  # key of the schema's metadata
+_SPARE_BYTES = 1 << 20  # the file's own head and foot, generously
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSamples:
+    """Samples with their classes; `from_arrays` makes one, `open_samples` reads one.
+
+    Attributes:
+        samples: [n, *shape] uint8, read-only; of a file it is a view of the memory map.
+        labels: [n] int64 classes in [0, num_classes), read-only.
+        groups: [n] int64 ids; samples of one id (windows of one recording, say) must stay on one side of
+            every split. Images are their own groups.
+        class_names: Name of each class.
+        fingerprint: SHA-256, as hex digits, of shape, samples, labels, groups and class names.
+        notes: Facts for the report, such as files that were left out.
+    """
+
+    samples: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.samples.dtype != np.uint8 or self.samples.ndim < 2 or len(self.samples) == 0:
+            raise ValueError(
+                "samples must be uint8 [n, *shape] with n at least 1, "
+                f"got {self.samples.dtype} {list(self.samples.shape)}."
+            )
+        for name, values in (("labels", self.labels), ("groups", self.groups)):
+            if values.dtype != np.int64 or values.shape != self.samples.shape[:1]:
+                raise ValueError(
+                    f"{name} must be int64 [{len(self.samples)}], got {values.dtype} {list(values.shape)}."
+                )
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= self.num_classes:
+            raise ValueError(f"labels must be in [0, {self.num_classes}), got {low} to {high}.")
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, whether or not each has samples."""
+        return len(self.class_names)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        samples: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        class_names: Sequence[str],
+        *,
+        groups: NDArray[np.int64] | None = None,
+        notes: Sequence[str] = (),
+    ) -> LabelledSamples:
+        """Wraps arrays (without a copy where they are contiguous) and takes their fingerprint.
+
+        Args:
+            samples: [n, *shape] uint8.
+            labels: [n] int64 in [0, number of class names).
+            class_names: Name of each class.
+            groups: [n] int64; None makes each sample its own group.
+            notes: Facts for the report.
+
+        Raises:
+            ValueError: Arrays of another type or shape, no sample, or a label without a class name.
+        """
+        groups = np.arange(len(samples)) if groups is None else groups
+        samples, labels, groups = _read_only(samples), _read_only(labels), _read_only(groups)
+        digest = hashlib.sha256(json.dumps([samples.shape, list(class_names)]).encode())
+        for values in (samples, labels, groups):
+            digest.update(values.data)
+        return cls(samples, labels, groups, tuple(class_names), digest.hexdigest(), tuple(notes))
+
+
+def cached_samples(directory: Path, key: str, build: Callable[[], LabelledSamples]) -> LabelledSamples:
+    """Opens `directory`/`key`.arrow; builds it first where it does not exist.
+
+    Of several processes that start together one builds and the others wait for it.
+
+    Args:
+        directory: Folder of the file; made where it does not exist.
+        key: Name that changes with the content; see `content_key`.
+        build: Makes the samples. Where it raises, no file is left and the next process tries.
+
+    Raises:
+        ValueError: The file exists but is truncated or corrupt.
+        OSError: The folder cannot be written, or the disk is too full.
+    """
+    path = directory / f"{key}.arrow"
+    if not path.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        with exclusive_lock(directory / f"{key}.lock") as alone:
+            if not path.exists():
+                if alone:  # what a killed process left
+                    for partial in directory.glob(f"{key}.*.partial"):
+                        partial.unlink()
+                _write(build(), path)
+    return open_samples(path)
+
+
+def open_samples(path: Path) -> LabelledSamples:
+    """Maps a file of `cached_samples` into memory; nothing is copied, pages are shared by all processes.
+
+    Checks that the file is complete and its parts agree. It does not read the samples: a bit that flipped
+    on the disk shows only if `fingerprint` is taken again.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The file is truncated, corrupt or not one of ours.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file of samples at {path}.")
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        facts = json.loads((reader.schema.metadata or {})[_FACTS])
+        if reader.num_record_batches != 1:
+            raise ValueError(f"{reader.num_record_batches} record batches in place of 1")
+        batch = reader.get_batch(0)
+        batch.validate(full=True)
+        if batch.num_rows != facts["shape"][0]:
+            raise ValueError(f"{batch.num_rows} rows in place of {facts['shape'][0]}")
+        return LabelledSamples(
+            _view(batch, "sample", np.uint8).reshape(facts["shape"]),
+            _view(batch, "label", np.int64),
+            _view(batch, "group", np.int64),
+            tuple(facts["class_names"]),
+            facts["fingerprint"],
+            tuple(facts["notes"]),
+        )
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"The file of samples {path} is truncated or corrupt ({error}). Delete it: it is built again."
+        ) from error
+
+
+def content_key(*parts: object) -> str:
+    """A short name for values, the same in every process: 16 hex digits of the SHA-256 of their JSON.
+
+    Args:
+        parts: JSON values, tuples and paths; for example names, sizes and times of files, and settings.
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def cache_directory(root: Path, key: str) -> Path:
+    """Where the file `key`.arrow belongs: beside the data, else in the user's cache.
+
+    Beside the data (`root`/snn-cache) all users and nodes that see `root` share it. A folder is writable
+    where writing works: permission bits do not tell (read-only mounts, the superuser).
+    """
+    beside = root / "snn-cache"
+    if (beside / f"{key}.arrow").exists() or _is_writable(beside):
+        return beside
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autosnn"
+
+
+@contextmanager
+def exclusive_lock(path: Path) -> Iterator[bool]:
+    """Holds the lock of the file `path`, waiting for it first; the file stays.
+
+    Yields:
+        False on a file system that has no locks: there others may be doing the same at this moment.
+    """
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            locked = True
+        except OSError:
+            locked = False
+        yield locked  # closing the file gives the lock back
+
+
+def _write(data: LabelledSamples, path: Path) -> None:
+    """Writes under a name of this process, then renames: readers see all of the file or none."""
+    needed = data.samples.nbytes + data.labels.nbytes + data.groups.nbytes + _SPARE_BYTES
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"Too little space for the samples: they need {needed / 2**20:,.0f} MiB, "
+            f"{free / 2**20:,.0f} MiB are free. Free some, or set --data.root to a folder on a larger disk",
+            str(path.parent),
+        )
+    partial = path.with_name(f"{path.stem}.{socket.gethostname()}-{os.getpid()}.partial")
+    try:
+        batch = _to_batch(data)
+        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+
+
+def _to_batch(data: LabelledSamples) -> pa.RecordBatch:
+    """One record batch on the arrays' own memory."""
+    facts = {
+        "shape": data.samples.shape,
+        "class_names": data.class_names,
+        "fingerprint": data.fingerprint,
+        "notes": data.notes,
+    }
+    sample_bytes = data.samples[0].size
+    columns = {
+        "sample": (pa.binary(sample_bytes), data.samples),
+        "label": (pa.int64(), data.labels),
+        "group": (pa.int64(), data.groups),
+    }
+    schema = pa.schema([(name, kind) for name, (kind, _) in columns.items()], {_FACTS: json.dumps(facts)})
+    arrays = [
+        pa.Array.from_buffers(kind, len(data), [None, pa.py_buffer(np.ascontiguousarray(values))])
+        for kind, values in columns.values()
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _view(batch: pa.RecordBatch, name: str, dtype: type[np.generic]) -> NDArray[Any]:
+    """A column without missing values as a flat, read-only array on the batch's own memory."""
+    column = batch.column(name)
+    if column.null_count:
+        raise ValueError(f"{column.null_count} missing values in column {name}")
+    used = column.buffers()[1].slice(0, batch.num_rows * column.type.bit_width // 8)
+    return np.frombuffer(used, dtype)
+
+
+def _is_writable(directory: Path) -> bool:
+    try:
+        directory.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return True
+    except OSError:
+        return False
+
+
+def _read_only(values: NDArray[Any]) -> NDArray[Any]:
+    view = np.ascontiguousarray(values).view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,182 @@
+"""Training of a super-network (a random path per step) or of a child, one epoch at a time.
+
+Dimensions: T time steps, N batch, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from snn.network import SpikingNetwork, firing_rates, to_memory_format
+from snn.search_space import Architecture
+from snn.spikes import record_spikes
+
+Prepare = Callable[[Tensor], Tensor]
+"""Turns stored uint8 samples [N, ...] into a network's input."""
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss became infinite or not a number."""
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Samples with labels and the way they become a network's input.
+
+    Attributes:
+        samples: uint8 [n, ...], may be a memory-mapped view.
+        labels: int64 [n].
+        indices: Which of them belong to the set.
+        prepare: What is done to a batch of samples, on the device.
+    """
+
+    samples: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    prepare: Prepare
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def batch(self, indices: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Inputs and labels [N] of some samples, on `device`."""
+        samples = torch.from_numpy(self.samples[indices]).to(device, non_blocking=True)
+        labels = torch.from_numpy(self.labels[indices]).to(device, non_blocking=True)
+        return self.prepare(samples), labels
+
+    def batches(self, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """All samples in their order."""
+        for start in range(0, len(self), batch_size):
+            yield self.batch(self.indices[start : start + batch_size], device)
+
+
+@dataclass(frozen=True)
+class EpochMeans:
+    """Means over the samples of one training epoch: loss, accuracy in [0, 1], spikes per sample."""
+
+    loss: float
+    accuracy: float
+    spikes: float
+
+
+class Trainer:
+    """Trains a spiking network with Adam on the mean squared error of its firing rates.
+
+        L = mean over N and K of (r_k - y_k) ** 2
+
+    with r_k the firing rate of class k and y the one-hot label (paper section 5.1).
+    Differs from the official code: blocks off the sampled path get no step of Adam at all, and paths are
+    drawn from a generator that belongs to the training's state.
+
+    Args:
+        network: What is trained; its initial weights are the caller's affair.
+        samples: Training samples; `prepare` may augment.
+        next_architecture: Draws the path of a step; it gets the trainer's own generator.
+        epochs: Length of the training, which the cosine schedule needs.
+        batch_size: N of a step; a last incomplete batch is trained too unless it has one sample.
+        learning_rate: Step size of Adam.
+        schedule: "constant" or "cosine" (to zero at the end).
+        seed: Seed of the order of samples and of the paths.
+        device: Where the network is.
+    """
+
+    def __init__(
+        self,
+        network: SpikingNetwork,
+        samples: SampleSet,
+        next_architecture: Callable[[random.Random], Architecture],
+        *,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        schedule: Literal["constant", "cosine"] = "constant",
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.network = network
+        self.samples = samples
+        self.next_architecture = next_architecture
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.device = device
+        self.epoch = 0
+        self.rng = random.Random(seed)
+        self.order = np.random.Generator(np.random.PCG64(seed))
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
+
+    def train_epoch(self) -> Generator[int, None, EpochMeans]:
+        """Trains one epoch; yields the number of samples done after each step.
+
+        Raises:
+            TrainingDiverged: The loss is no finite number; the weights are no use any more.
+        """
+        self.network.train()
+        order = self.order.permutation(self.samples.indices)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        done = 0
+        for start in range(0, len(order), self.batch_size):
+            chosen = order[start : start + self.batch_size]
+            if len(chosen) == 1 and len(order) > 1:
+                continue  # batch norm cannot learn from one sample
+            self._set_learning_rate(start / len(order))
+            sums += self._step(*self.samples.batch(chosen, self.device))
+            done += len(chosen)
+            yield done
+        self.epoch += 1
+        loss, accuracy, spikes = (sums / done).tolist()
+        if not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"The loss became {loss} in epoch {self.epoch}: lower the learning rate "
+                f"(it is {self.learning_rate})."
+            )
+        return EpochMeans(loss, accuracy, spikes)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a training needs to go on as if it had not been interrupted."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "rng": self.rng.getstate(),
+            "order": self.order.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to a state of `state_dict`."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch = state["epoch"]
+        version, internal, gauss = state["rng"]
+        self.rng.setstate((version, tuple(internal), gauss))
+        self.order.bit_generator.state = state["order"]
+
+    def _step(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        architecture = self.next_architecture(self.rng)
+        self.optimizer.zero_grad(set_to_none=True)
+        with record_spikes(self.network) as record:
+            rates_NK = firing_rates(self.network(to_memory_format(inputs), architecture))
+        loss = F.mse_loss(rates_NK, F.one_hot(labels, rates_NK.shape[1]).to(rates_NK.dtype))
+        loss.backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            correct = (rates_NK.argmax(1) == labels).sum()
+            return torch.stack([loss.double() * len(labels), correct, record.per_sample().double().sum()])
+
+    def _set_learning_rate(self, part_of_epoch: float) -> None:
+        rate = self.learning_rate
+        if self.schedule == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * (self.epoch + part_of_epoch) / self.epochs))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
