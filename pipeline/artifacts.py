@@ -73,9 +73,8 @@ class RunFolder:
     def best_file(self) -> Path:
         return self.path / "best.json"
 
-    @property
-    def tensorboard_folder(self) -> Path:
-        return self.path / "tensorboard"
+    def curves_folder(self, training: str) -> Path:
+        return self.path / "tensorboard" / training
 
     @property
     def report_json_file(self) -> Path:
@@ -97,14 +96,13 @@ class RunFolder:
     def retrained_checkpoint_file(self, number: int) -> Path:
         return self.retrained(number) / "checkpoint.pt"
 
-    def open_with(self, config: Config) -> None:
-        """Makes the folder for `config`, or checks that it was made with the same settings.
+    def check(self, config: Config) -> None:
+        """Checks that the folder is new or was made with the same settings.
 
         Raises:
             ValueError: The folder holds a run of other settings; the message lists the differences.
         """
         if not self.config_file.exists():
-            write_json(self.config_file, config.to_json())
             return
         before, now = self.read_config().identity(), config.identity()
         changed = [key for key in now if before.get(key) != now[key]]
@@ -114,6 +112,11 @@ class RunFolder:
                 f"Run folder '{self.path}' was made with other settings:\n{lines}\n"
                 "Choose another folder with --run-dir, or give the settings the folder was made with."
             )
+
+    def keep(self, config: Config) -> None:
+        """Writes the settings into a new folder."""
+        if not self.config_file.exists():
+            write_json(self.config_file, config.to_json())
 
     def read_config(self) -> Config:
         """The settings the folder was made with.
@@ -132,6 +135,17 @@ class RunFolder:
         values = self._read(self.supernet_file, f"train it with: python launch.py train-supernet {self.path}")
         history = tuple(EpochRecord(**record) for record in values.pop("history"))
         return SupernetResult(history=history, cost=Cost(**values.pop("cost")), **values)
+
+    def read_supernet_weights(self) -> dict[str, Any]:
+        """The super-network's state dict.
+
+        Raises:
+            ValueError: The file does not have the hash it was written with.
+        """
+        from safetensors.torch import load_file
+
+        check_sha256(self.supernet_weights_file, self.read_supernet().weights_sha256)
+        return load_file(self.supernet_weights_file)
 
     def read_best(self) -> SearchResult:
         values = self._read(self.best_file, f"search with: python launch.py search {self.path}")
@@ -223,6 +237,16 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Raises ValueError unless the file has the hash it was written with."""
+    found = file_sha256(path)
+    if found != expected:
+        raise ValueError(
+            f"Weights file '{path}' has SHA-256 {found}, expected {expected}: it was damaged or replaced "
+            "since it was written. Restore it, or delete it with supernet.json and train again."
+        )
 
 
 _ROW_SCHEMA = pa.schema(

@@ -21,8 +21,8 @@ from snn.network import SpikingNetwork, firing_rates, to_memory_format
 from snn.search_space import Architecture
 from snn.spikes import record_spikes
 
-Prepare = Callable[[Tensor], Tensor]
-"""Turns stored uint8 samples [N, ...] into a network's input."""
+Prepare = Callable[[Tensor, torch.Generator | None], Tensor]
+"""Turns stored uint8 samples [N, ...] into a network's input; augments them if a generator is given."""
 
 
 class TrainingDiverged(RuntimeError):
@@ -48,14 +48,16 @@ class SampleSet:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def batch(self, indices: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Inputs and labels [N] of some samples, on `device`."""
+    def batch(
+        self, indices: NDArray[np.int64], device: torch.device, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs and labels [N] of some samples, on `device`; augmented if a generator is given."""
         samples = torch.from_numpy(self.samples[indices]).to(device, non_blocking=True)
         labels = torch.from_numpy(self.labels[indices]).to(device, non_blocking=True)
-        return self.prepare(samples), labels
+        return self.prepare(samples, generator), labels
 
     def batches(self, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """All samples in their order."""
+        """All samples in their order, without augmentation."""
         for start in range(0, len(self), batch_size):
             yield self.batch(self.indices[start : start + batch_size], device)
 
@@ -114,6 +116,7 @@ class Trainer:
         self.epoch = 0
         self.rng = random.Random(seed)
         self.order = np.random.Generator(np.random.PCG64(seed))
+        self.augmentation = torch.Generator().manual_seed(seed)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
 
     def train_epoch(self) -> Generator[int, None, EpochMeans]:
@@ -131,7 +134,7 @@ class Trainer:
             if len(chosen) == 1 and len(order) > 1:
                 continue  # batch norm cannot learn from one sample
             self._set_learning_rate(start / len(order))
-            sums += self._step(*self.samples.batch(chosen, self.device))
+            sums += self._step(*self.samples.batch(chosen, self.device, self.augmentation))
             done += len(chosen)
             yield done
         self.epoch += 1
@@ -151,6 +154,7 @@ class Trainer:
             "epoch": self.epoch,
             "rng": self.rng.getstate(),
             "order": self.order.bit_generator.state,
+            "augmentation": self.augmentation.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -161,6 +165,7 @@ class Trainer:
         version, internal, gauss = state["rng"]
         self.rng.setstate((version, tuple(internal), gauss))
         self.order.bit_generator.state = state["order"]
+        self.augmentation.set_state(state["augmentation"])
 
     def _step(self, inputs: Tensor, labels: Tensor) -> Tensor:
         architecture = self.next_architecture(self.rng)

@@ -1,0 +1,218 @@
+"""Command line: python launch.py COMMAND ...; --help shows the commands, COMMAND --help its settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from pipeline.config import CONFIGS, Config, named_config
+
+if TYPE_CHECKING:
+    from pipeline.artifacts import RunFolder
+
+USAGE = """\
+Spike-aware architecture search for spiking neural networks, on Ray Tune.
+
+  python launch.py demo                         all stages on handwritten digits, about 3 minutes
+  python launch.py run NAME [--section.field V] all stages of a named config; goes on where it stopped
+  python launch.py configs                      the named configs
+
+one stage of a run folder:
+  python launch.py train-supernet|search|retrain|report RUN_DIR
+  python launch.py evaluate RUN_DIR --architecture SRB_k5-SRB_k5-skip_connect-SRB_k3-SRB_k5
+  python launch.py import-checkpoint FILE RUN_DIR [--config NAME]
+
+COMMAND --help shows the settings of a command (run NAME --help: all settings, their defaults).
+"""
+
+
+
+@dataclass(frozen=True)
+class _RunArguments(Config):
+    """All stages of a run; the defaults are the named config's."""
+
+    run_dir: Path = Path("runs")
+    """Folder of the run; one that exists goes on where it stopped."""
+
+
+def demo(arguments: Sequence[str]) -> None:
+    """All stages on built-in data."""
+    run(["demo", *arguments])
+
+
+def run(arguments: Sequence[str]) -> None:
+    """All stages of a named config."""
+    config, run_dir = _read_run_arguments("run", arguments)
+    from pipeline.artifacts import RunFolder
+    from pipeline.run import run_all
+
+    with _resume_line(f"python launch.py {' '.join(sys.argv[1:])}"):
+        run_all(RunFolder(run_dir), config)
+
+
+def stage(name: str, arguments: Sequence[str]) -> None:
+    """One stage of a run folder, with the settings the folder was made with."""
+
+    def read(
+        run_dir: tyro.conf.Positional[Path],
+        data_root: Path | None = None,
+        ray_address: str | None = None,
+        ray_num_workers: int | None = None,
+    ) -> tuple[Path, Path | None, dict[str, str | int]]:
+        """One stage of a run folder, with the settings the folder was made with.
+
+        Args:
+            run_dir: Folder of the run.
+            data_root: Folder of the data sets, if it is not where it was.
+            ray_address: Ray cluster to join ('auto', ray://...), if another than before.
+            ray_num_workers: Trial actors at once, if another number than before.
+        """
+        ray = {"address": ray_address, "num_workers": ray_num_workers}
+        return run_dir, data_root, {key: value for key, value in ray.items() if value is not None}
+
+    run_dir, data_root, ray = tyro.cli(read, prog=f"launch.py {name}", args=_dashed(arguments))
+    from pipeline.run import STAGES
+
+    folder, config = _open(run_dir, data_root)
+    config = replace(config, ray=replace(config.ray, **ray))
+    with _resume_line(f"python launch.py {name} {run_dir}"):
+        STAGES[name](folder, config)
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """One architecture, scored with the super-network."""
+
+    def read(
+        run_dir: tyro.conf.Positional[Path], architecture: str, data_root: Path | None = None
+    ) -> tuple[Path, str, Path | None]:
+        """Scores one architecture with the super-network of a run folder.
+
+        Args:
+            run_dir: Folder of the run.
+            architecture: Blocks joined by '-', 'all-BLOCK', or a reference architecture such as 'autosnn'.
+            data_root: Folder of the data sets, if it is not where it was.
+        """
+        return run_dir, architecture, data_root
+
+    run_dir, architecture, data_root = tyro.cli(read, prog="launch.py evaluate", args=_dashed(arguments))
+    from pipeline.run import evaluate as evaluate_architecture
+
+    evaluate_architecture(*_open(run_dir, data_root), architecture)
+
+
+def import_checkpoint(arguments: Sequence[str]) -> None:
+    """A run from a super-network of the official code."""
+    if len(arguments) < 2 or arguments[0].startswith("-") or "--help" in arguments[:2]:
+        print(
+            "usage: launch.py import-checkpoint FILE RUN_DIR [--config NAME] [--section.field VALUE ...]\n\n"
+            "FILE is a super-network checkpoint of the official AutoSNN code (.pth.tar); RUN_DIR becomes a\n"
+            "run of config NAME (default cifar10) with stage 1 finished."
+        )
+        raise SystemExit(0 if "--help" in arguments else 2)
+    checkpoint, run_dir, *rest = arguments
+    name = "cifar10"
+    if rest[:1] == ["--config"] and len(rest) > 1:
+        name, rest = rest[1], rest[2:]
+    config, _ = _read_run_arguments("import-checkpoint", [name, *rest])
+    from pipeline.artifacts import RunFolder
+    from pipeline.run import run_import
+
+    run_import(RunFolder(Path(run_dir)), config, Path(checkpoint))
+
+
+def configs(arguments: Sequence[str]) -> None:
+    """Lists the named configs."""
+    print(f"{'name':<14} {'data':<14} {'backbone':<12} {'T':>3} {'epochs':>7} {'evaluations':>12} {'retrain':>8}")
+    for name, config in CONFIGS.items():
+        backbone = f"{config.network.backbone}_{config.network.channels}"
+        print(
+            f"{name:<14} {config.data.dataset:<14} {backbone:<12} {config.network.time_steps:>3} "
+            f"{config.supernet.epochs:>7} {config.search.max_evaluations:>12} {config.retrain.epochs:>8}"
+        )
+    print("\nAll settings of one: python launch.py run NAME --help")
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "demo": demo,
+    "run": run,
+    "train-supernet": partial(stage, "train-supernet"),
+    "search": partial(stage, "search"),
+    "retrain": partial(stage, "retrain"),
+    "report": partial(stage, "report"),
+    "evaluate": evaluate,
+    "import-checkpoint": import_checkpoint,
+    "configs": configs,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs a command; errors of the user's are printed without a traceback, with exit status 2."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    command, *rest = arguments
+    try:
+        if command not in COMMANDS:
+            raise ValueError(f"Unknown command '{command}'; choose from: {', '.join(COMMANDS)}.")
+        COMMANDS[command](rest)
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("AUTOSNN_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _read_run_arguments(command: str, arguments: Sequence[str]) -> tuple[Config, Path]:
+    if not arguments or arguments[0].startswith("-"):
+        names = ", ".join(CONFIGS)
+        raise ValueError(f"'{command}' needs the name of a config: one of {names}.")
+    name, *rest = arguments
+    named = {field.name: getattr(named_config(name), field.name) for field in fields(Config)}
+    read = tyro.cli(
+        _RunArguments,
+        prog=f"launch.py {command} {name}",
+        args=rest,
+        default=_RunArguments(**named, run_dir=Path("runs") / name),
+    )
+    return Config(**{field.name: getattr(read, field.name) for field in fields(Config)}), read.run_dir
+
+
+def _open(run_dir: Path, data_root: Path | None) -> tuple[RunFolder, Config]:
+    """A run folder and its settings; the data may lie elsewhere than when it was made."""
+    from pipeline.artifacts import RunFolder
+
+    folder = RunFolder(run_dir)
+    config = folder.read_config()
+    if data_root is not None:
+        config = replace(config, data=replace(config.data, root=data_root))
+    return folder, config
+
+
+def _dashed(arguments: Sequence[str]) -> list[str]:
+    """Lets stages take --data.root and --ray.address, as `run` spells them."""
+    sections = ("--data.", "--ray.")
+    return [a.replace(".", "-", 1) if a.startswith(sections) else a for a in arguments]
+
+
+@contextmanager
+def _resume_line(command: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; what is finished is kept. Go on with: {command}", file=sys.stderr)
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

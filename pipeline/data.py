@@ -1,0 +1,150 @@
+"""The samples of a run: which data set, which split, how a sample becomes a network's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.config import Config
+from snn.images import augment_images, load_images, normalise_images
+from snn.samples import LabelledSamples
+from snn.splits import balanced_subset, stratified_split
+from snn.training import SampleSet
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Training and test set of a run and its splits; the same on every node.
+
+    Attributes:
+        config: The run's settings.
+        train: The data set's training samples.
+        test: The data set's test samples.
+    """
+
+    config: Config
+    train: LabelledSamples
+    test: LabelledSamples
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of a sample."""
+        channels, height, width = self.train.samples.shape[1:]
+        return channels, height, width
+
+    @property
+    def num_classes(self) -> int:
+        return self.train.num_classes
+
+    def supernet_train(self) -> SampleSet:
+        """D_train: what the super-network learns from."""
+        return self._train_set(self._supernet_split[0])
+
+    def val(self) -> SampleSet:
+        """All of D_val."""
+        return self._train_set(self._supernet_split[1])
+
+    def search_val(self) -> SampleSet:
+        """The part of D_val that candidates are scored on."""
+        indices = self._supernet_split[1]
+        size = self.config.search.max_val_samples
+        chosen = balanced_subset(self.train.labels[indices], size=size, seed=self.config.seed)
+        return self._train_set(indices[chosen])
+
+    def retrain_train(self) -> SampleSet:
+        """The training set without the samples held out for choosing an epoch."""
+        return self._train_set(self._retrain_split[0])
+
+    def retrain_val(self) -> SampleSet:
+        """Samples held out of retraining, on which the epoch is chosen."""
+        return self._train_set(self._retrain_split[1])
+
+    def test_set(self) -> SampleSet:
+        """Test samples, for the final number only."""
+        size = self.config.data.max_test_samples
+        indices = balanced_subset(self.test.labels, size=size, seed=self.config.seed)
+        return SampleSet(self.test.samples, self.test.labels, indices, self._prepare)
+
+    def facts(self) -> dict[str, Any]:
+        """What the report says of the data: hashes and numbers of samples per split and class."""
+        sets = {
+            "D_train": self.supernet_train(),
+            "D_val": self.val(),
+            "scored on in the search": self.search_val(),
+            "retraining": self.retrain_train(),
+            "held out of retraining": self.retrain_val(),
+            "test": self.test_set(),
+        }
+        facts = {}
+        for name, samples in sets.items():
+            source = self.test if name == "test" else self.train
+            numbers = np.bincount(samples.labels[samples.indices], minlength=self.num_classes).tolist()
+            facts[name] = {
+                "fingerprint": source.fingerprint,
+                "num_samples": len(samples),
+                "samples_per_class": dict(zip(source.class_names, numbers, strict=True)),
+                "notes": list(source.notes),
+            }
+        return facts
+
+    @cached_property
+    def _used(self) -> Indices:
+        return balanced_subset(
+            self.train.labels,
+            size=self.config.data.max_train_samples,
+            seed=self.config.seed,
+            groups=self.train.groups,
+        )
+
+    @cached_property
+    def _supernet_split(self) -> tuple[Indices, Indices]:
+        return self._split(self.config.data.train_fraction)
+
+    @cached_property
+    def _retrain_split(self) -> tuple[Indices, Indices]:
+        return self._split(1 - self.config.retrain.val_fraction)
+
+    def _split(self, fraction: float) -> tuple[Indices, Indices]:
+        used = self._used
+        first, second = stratified_split(
+            self.train.labels[used],
+            fraction=fraction,
+            seed=self.config.seed,
+            groups=self.train.groups[used],
+        )
+        return used[first], used[second]
+
+    def _train_set(self, indices: Indices) -> SampleSet:
+        return SampleSet(self.train.samples, self.train.labels, indices, self._prepare)
+
+    def _prepare(self, samples: Tensor, generator: torch.Generator | None) -> Tensor:
+        data = self.config.data
+        if generator is not None:
+            samples = augment_images(
+                samples,
+                flip=data.flip,
+                crop_padding=data.crop_padding,
+                cutout=data.cutout,
+                generator=generator,
+            )
+        return normalise_images(samples, data.dataset)
+
+
+def load_data(config: Config) -> RunData:
+    """Opens the run's data set; the first process of a node turns it into its memory-mapped form.
+
+    Raises:
+        FileNotFoundError: The data set is not below `data.root`; the message names what was looked for.
+    """
+    data = config.data
+    train = load_images(data.dataset, "train", root=data.root, download=data.download)
+    test = load_images(data.dataset, "test", root=data.root, download=data.download)
+    return RunData(config, train, test)

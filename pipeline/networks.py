@@ -1,0 +1,42 @@
+"""From a run's settings and data to its networks: the super-network and the children."""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline.config import NetworkConfig
+from pipeline.data import RunData
+from snn.network import SpikingNetwork
+from snn.search_space import Architecture, stem_for_size
+
+
+def make_network(
+    config: NetworkConfig, data: RunData, *, architecture: Architecture | None = None, seed: int = 0
+) -> SpikingNetwork:
+    """Makes the super-network, or the child of one architecture, with fresh weights.
+
+    Args:
+        config: The run's network settings.
+        data: Gives the shape of a sample and the number of classes.
+        architecture: Blocks of the child; None makes the super-network.
+        seed: Seed of the initial weights.
+    """
+    _, height, width = data.input_shape
+    stem = stem_for_size(height, width) if config.stem == "auto" else config.stem
+    backbone = config.make_backbone(stem)
+    if architecture is None:
+        candidates = [config.blocks] * len(backbone.layers)
+    else:
+        candidates = [(block,) for block in architecture.blocks]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SpikingNetwork(
+            backbone,
+            candidates,
+            input_shape=data.input_shape,
+            num_classes=data.num_classes,
+            time_steps=config.time_steps,
+            neuron=config.neuron,
+            v_threshold=config.v_threshold,
+            init_tau=config.init_tau,
+        )

@@ -1,0 +1,109 @@
+"""Ray for the length of a command: our own on this machine, or a cluster that runs already."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from pipeline.config import Config, RayConfig
+
+# glibc returns large tensors to the kernel at each free and pays for fresh pages at the next one; with
+# these, workers keep their memory.
+WORKER_ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "600",
+}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the cluster gives to a run.
+
+    Attributes:
+        num_workers: Workers at once.
+        gpus_per_worker: GPUs of each, fractions allowed.
+        training_gpus: GPUs of one training, 0 or 1.
+        cpus_per_node: CPUs of the largest node.
+    """
+
+    num_workers: int
+    gpus_per_worker: float
+    training_gpus: int
+    cpus_per_node: int
+
+
+@contextmanager
+def ray_session(config: Config) -> Iterator[Resources]:
+    """Connects to Ray, or starts it here and stops it at the end.
+
+    Raises:
+        ConnectionError: `ray.address` names a cluster that does not answer.
+    """
+    if ray.is_initialized():  # an outer stage has it open
+        yield _resources(config)
+        return
+    _connect(config.ray)
+    try:
+        yield _resources(config)
+    finally:
+        ray.shutdown()
+
+
+def _connect(settings: RayConfig) -> None:
+    os.environ.update(WORKER_ENVIRONMENT)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    options = {
+        "runtime_env": {"env_vars": WORKER_ENVIRONMENT | {"PYTHONPATH": _python_path()}},
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "namespace": "autosnn",
+    }
+    if settings.address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing listens beyond this machine
+        ray.init(
+            address="local",
+            include_dashboard=settings.dashboard,
+            _node_ip_address="127.0.0.1",
+            dashboard_host="127.0.0.1",
+            **options,
+        )
+        return
+    try:
+        ray.init(address=settings.address, **options)
+    except (ConnectionError, RuntimeError) as error:
+        raise ConnectionError(
+            f"ray.address is '{settings.address}', but no Ray cluster answers there: {error}. Start one with "
+            "'ray start --head', or leave --ray.address out to use this machine alone."
+        ) from error
+
+
+def _python_path() -> str:
+    """Workers import the project from where the driver did."""
+    project = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return os.pathsep.join(filter(None, [project, os.environ.get("PYTHONPATH", "")]))
+
+
+def _resources(config: Config) -> Resources:
+    totals = ray.cluster_resources()
+    cpus, gpus = totals.get("CPU", 1.0), totals.get("GPU", 0.0)
+    gpus_per_worker = config.ray.gpus_per_worker
+    if gpus_per_worker is None:
+        gpus_per_worker = 1.0 if gpus else 0.0
+    fitting = math.floor(cpus / config.threads_per_worker)
+    if gpus_per_worker:
+        fitting = min(fitting, math.floor(gpus / gpus_per_worker))
+    return Resources(
+        num_workers=config.ray.num_workers or max(1, fitting),
+        gpus_per_worker=gpus_per_worker,
+        training_gpus=min(1, math.floor(gpus)),
+        cpus_per_node=int(max(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["Alive"])),
+    )

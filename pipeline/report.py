@@ -1,0 +1,266 @@
+"""Joins what the stages left in a run folder into report.json and report.html.
+
+Works on unfinished runs too: a missing stage is named together with the command that makes it. Every number
+is joined from one of the files listed under provenance, beside config, seeds, data hashes and commit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from pipeline.artifacts import RunFolder, file_sha256, write_json, write_text
+from pipeline.config import Config
+from pipeline.records import Cost, EvaluationRow, RetrainResult, SearchResult, SupernetResult
+from pipeline.report_html import render
+from snn.fitness import pareto_front
+from snn.search_space import Architecture, Pool, SearchedLayer
+
+_Result = TypeVar("_Result")
+
+
+def write_report(run: RunFolder) -> dict[str, Any]:
+    """Writes report.json and report.html of a run folder, finished or not, and returns the report.
+
+    Raises:
+        FileNotFoundError: The folder holds no run.
+        ValueError: One of its files is damaged.
+    """
+    report = join_report(run)
+    write_json(run.report_json_file, report)
+    write_text(run.report_html_file, render(report))
+    return report
+
+
+def join_report(run: RunFolder) -> dict[str, Any]:
+    """Everything the stages left, as one JSON value; what is missing or not finite is None.
+
+    Accuracies and firing rates lie in [0, 1]; spikes, SynOps and energies are per sample.
+    """
+    config = run.read_config()
+    supernet, no_supernet = _if_finished(run.read_supernet)
+    chosen, no_search = _if_finished(run.read_best)
+    rows = run.read_evaluations()
+    retrained = {number: run.read_retrained(number) for number in run.retrained_numbers()}
+    entries = [_retrained_entry(run, number, result) for number, result in retrained.items()]
+    report = {
+        "run": run.path.resolve().name,
+        "config_name": config.name,
+        "stages": {
+            "supernet": {"done": supernet is not None, "missing": no_supernet},
+            "search": {"done": chosen is not None, "missing": no_search},
+            "retrain": _retrain_stage(run, config, list(retrained.values())),
+        },
+        "supernet": supernet,
+        "search": _search(config, supernet, chosen, rows),
+        "retrained": entries,
+        "comparison": _comparison(entries),
+        "cost": _cost(supernet, chosen, list(retrained.values())),
+        "provenance": _provenance(run, config, supernet, list(retrained)),
+    }
+    plain: dict[str, Any] = _plain(report)
+    return plain
+
+
+def _if_finished(read: Callable[[], _Result]) -> tuple[_Result | None, str]:
+    """What a stage left, or None and which command makes it."""
+    try:
+        return read(), ""
+    except FileNotFoundError as error:
+        return None, str(error)
+
+
+def _retrain_stage(run: RunFolder, config: Config, results: Sequence[RetrainResult]) -> dict[str, Any]:
+    """The retraining is finished when every architecture of the config was trained with every seed."""
+    planned = {(text, seed) for text in config.retrain.architectures for seed in config.retrain.seeds}
+    num_done = len(planned & {(result.label, result.seed) for result in results})
+    missing = f"{num_done} of {len(planned)} networks are retrained; go on with: "
+    missing += f"python launch.py retrain {run.path}"
+    done = num_done == len(planned)
+    return {"done": done, "missing": "" if done else missing}
+
+
+def _search(
+    config: Config, supernet: SupernetResult | None, chosen: SearchResult | None, rows: list[EvaluationRow]
+) -> dict[str, Any]:
+    scored = [row for row in rows if len(_finite([row.accuracy, row.spikes])) == 2]
+    front = pareto_front([(row.accuracy or 0.0, row.spikes or 0.0) for row in scored])
+    reference = chosen.spikes_reference if chosen else supernet.spikes_reference if supernet else None
+    return {
+        "algorithm": config.search.algorithm,
+        "spike_exponent": config.search.spike_exponent,
+        "spikes_reference": reference,
+        "space_size": len(config.network.search_space()),
+        "num_workers": chosen.num_workers if chosen else None,
+        "num_evaluations": len(rows),
+        "num_failed": sum(bool(row.error) for row in rows),
+        "best": chosen.best if chosen else None,
+        "network": _network(config, chosen.best) if chosen else [],
+        "pareto_front": [scored[index].candidate_id for index in front],
+        "generations": _generations(rows),
+        "evaluations": [_evaluation(row) for row in rows],
+    }
+
+
+def _evaluation(row: EvaluationRow) -> dict[str, Any]:
+    names = ("candidate_id", "generation", "architecture", "accuracy", "spikes", "fitness", "worker", "error")
+    return {name: getattr(row, name) for name in names}
+
+
+def _generations(rows: list[EvaluationRow]) -> list[dict[str, Any]]:
+    """Best and mean fitness within each generation, and the best up to it; failed candidates left out."""
+    generations = []
+    best_so_far: float | None = None
+    for generation in sorted({row.generation for row in rows}):
+        members = [row for row in rows if row.generation == generation]
+        fitness = _finite([row.fitness for row in members])
+        best_so_far = max([*_finite([best_so_far]), *fitness], default=None)
+        generations.append(
+            {
+                "generation": generation,
+                "num_evaluations": len(members),
+                "best_fitness": max(fitness, default=None),
+                "mean_fitness": sum(fitness) / len(fitness) if fitness else None,
+                "best_so_far": best_so_far,
+            }
+        )
+    return generations
+
+
+def _network(config: Config, row: EvaluationRow) -> list[dict[str, Any]]:
+    """Parts of a candidate's network from input to output; one that counts no spikes has 0."""
+    backbone = config.network.make_backbone("image")
+    channels: int | None = backbone.stem_channels
+    parts = [("stem", "3x3 convolution", channels)]
+    if "stem_reduction" in row.spikes_per_layer:
+        parts.append(("stem_reduction", "pooling, 3x3 convolution", channels))
+    blocks = iter(Architecture.parse(row.architecture, len(backbone.layers)).blocks)
+    for part in backbone.body:
+        if isinstance(part, SearchedLayer):
+            channels = part.out_channels
+            parts.append((part.name, next(blocks), channels))
+        else:
+            parts.append((part.name, _pool_text(part), part.channels))
+    if backbone.spiking_global_pool:
+        parts.append(("global_pool", "global average pool", channels))
+    parts.append(("head", "voting neurons", None))
+    return [
+        {
+            "part": name,
+            "block": block,
+            "channels": width,
+            "spikes": row.spikes_per_layer.get(name, 0.0),
+            "firing_rate": row.firing_rate_per_layer.get(name),
+        }
+        for name, block, width in parts
+    ]
+
+
+def _pool_text(pool: Pool) -> str:
+    return "2x2 max-pool" if pool.kind == "max" else "2x2 average pool"
+
+
+def _retrained_entry(run: RunFolder, number: int, result: RetrainResult) -> dict[str, Any]:
+    return {
+        "number": number,
+        "source": run.retrained_metrics_file(number).relative_to(run.path).as_posix(),
+        "label": result.label,
+        "architecture": result.architecture,
+        "seed": result.seed,
+        "test_accuracy": result.test.accuracy,
+        "spikes": result.test.spikes,
+        "firing_rate": result.test.firing_rate,
+        "synops": result.test.synops,
+        "energy_joules": result.energy_joules,
+        "num_test": result.test.num_samples,
+        "num_train": result.num_train,
+        "num_val": result.num_val,
+        "num_parameters": result.num_parameters,
+        "chosen_epoch": result.chosen_epoch,
+        "val_accuracy": result.val_accuracy,
+        "paper_protocol": result.paper_protocol,
+        "cost": result.cost,
+        "history": result.history,
+    }
+
+
+def _comparison(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean, minimum and maximum over the seeds of each label, in the order the labels appear."""
+    comparison = []
+    for label, architecture in dict.fromkeys((entry["label"], entry["architecture"]) for entry in entries):
+        same = [e for e in entries if (e["label"], e["architecture"]) == (label, architecture)]
+        papers = [entry["paper_protocol"] for entry in same if entry["paper_protocol"]]
+        measured = ("test_accuracy", "spikes", "firing_rate", "synops", "energy_joules", "val_accuracy")
+        comparison.append(
+            {
+                "label": label,
+                "architecture": architecture,
+                "numbers": [entry["number"] for entry in same],
+                "seeds": [entry["seed"] for entry in same],
+                "chosen_epochs": [entry["chosen_epoch"] for entry in same],
+                "num_parameters": same[0]["num_parameters"],
+                **{name: _spread([entry[name] for entry in same]) for name in measured},
+                "paper_accuracy": _spread([paper.accuracy for paper in papers]),
+                "paper_spikes": _spread([paper.spikes for paper in papers]),
+            }
+        )
+    return comparison
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
+    finite = _finite(values)
+    if not finite:
+        return None
+    return {"mean": sum(finite) / len(finite), "min": min(finite), "max": max(finite)}
+
+
+def _cost(
+    supernet: SupernetResult | None, chosen: SearchResult | None, retrained: Sequence[RetrainResult]
+) -> dict[str, Any]:
+    stages = {"supernet": supernet.cost if supernet else None, "search": chosen.cost if chosen else None}
+    stages["retrain"] = sum((result.cost for result in retrained), Cost()) if retrained else None
+    total = sum((cost for cost in stages.values() if cost), Cost())
+    rate = None
+    if chosen and chosen.cost.wall_seconds > 0:
+        rate = chosen.num_evaluations / (chosen.cost.wall_seconds / 3600)
+    return {**stages, "total": total, "evaluations_per_hour": rate}
+
+
+def _provenance(
+    run: RunFolder, config: Config, supernet: SupernetResult | None, numbers: list[int]
+) -> dict[str, Any]:
+    environment: dict[str, Any] = {}
+    if run.environment_file.exists():
+        environment = json.loads(run.environment_file.read_text(encoding="utf-8"))
+    files = [run.config_file, run.environment_file, run.supernet_file, run.evaluations_file, run.best_file]
+    files += [run.retrained_metrics_file(number) for number in numbers]
+    return {
+        "commit": environment.get("commit"),
+        "seed": config.seed,
+        "retrain_seeds": config.retrain.seeds,
+        "data": environment.get("data"),
+        "weights_sha256": supernet.weights_sha256 if supernet else None,
+        "config": config.to_json(),
+        "environment": environment,
+        "files": {
+            file.relative_to(run.path).as_posix(): file_sha256(file) for file in files if file.exists()
+        },
+    }
+
+
+def _finite(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dicts, tuples as lists, NaN and infinities, which JSON lacks, as None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

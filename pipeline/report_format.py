@@ -1,0 +1,74 @@
+"""Numbers as people read them: 45,300; 61.2 %; 1 min 32 s; 1.24 uJ. What was not measured is a dash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+NOT_MEASURED = "\u2013"
+_SPACE = "\u00a0"  # keeps a number and its unit on one line
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separated."""
+    return NOT_MEASURED if value is None else f"{value:,.0f}"
+
+
+def percent(value: float | None) -> str:
+    """A share in [0, 1] as a percentage."""
+    if value is None:
+        return NOT_MEASURED
+    digits = 2 if 0 < value < 0.01 else 1
+    return f"{100 * value:.{digits}f}{_SPACE}%"
+
+
+def large(value: float | None) -> str:
+    """A large number with three digits and k, M or G."""
+    if value is None:
+        return NOT_MEASURED
+    return _scaled(value, ((1e9, f"{_SPACE}G"), (1e6, f"{_SPACE}M"), (1e3, f"{_SPACE}k")), "")
+
+
+def energy(joules: float | None) -> str:
+    """An energy in mJ, microjoules or nJ."""
+    if joules is None:
+        return NOT_MEASURED
+    return _scaled(joules, ((1e-3, f"{_SPACE}mJ"), (1e-6, f"{_SPACE}\u00b5J"), (1e-9, f"{_SPACE}nJ")), " J")
+
+
+def duration(seconds: float | None) -> str:
+    """A time in its two largest units."""
+    if seconds is None:
+        return NOT_MEASURED
+    if 0 < seconds < 10:
+        return f"{seconds:.1f}{_SPACE}s"
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    if round(seconds) == 0:
+        return f"0{_SPACE}s"
+    remaining = round(seconds)
+    parts: list[str] = []
+    for name, size in units:
+        number, remaining = divmod(remaining, size)
+        if number or parts:
+            parts.append(f"{number}{_SPACE}{name}")
+        if len(parts) == 2:
+            break
+    return _SPACE.join(parts)
+
+
+def spread(values: dict[str, Any] | None, number: Callable[[float | None], str], num_seeds: int) -> str:
+    """A mean, with minimum and maximum where there are several seeds."""
+    if values is None:
+        return NOT_MEASURED
+    mean = number(values["mean"])
+    return mean if num_seeds < 2 else f"{mean} ({number(values['min'])} \u2013 {number(values['max'])})"
+
+
+def _scaled(value: float, units: tuple[tuple[float, str], ...], plain_unit: str) -> str:
+    """`value` with three digits in the largest unit it reaches, in the smallest below 1e-3 if it has one."""
+    reached = next((unit for unit in units if abs(value) >= unit[0]), None)
+    if reached is None:
+        reached = units[-1] if units[-1][0] < 1 and value else (1.0, plain_unit)
+    scaled = value / reached[0]
+    digits = 0 if abs(scaled) >= 100 or scaled == 0 else 1 if abs(scaled) >= 10 else 2
+    return f"{scaled:.{digits}f}{reached[1]}"

@@ -1,0 +1,135 @@
+"""The stages in order; what is finished is not done again. What the command line calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.artifacts import RunFolder, write_json
+from pipeline.config import Config
+from pipeline.console import duration, percent, say
+from pipeline.data import load_data
+from pipeline.environment import describe_environment
+from pipeline.networks import make_network
+from pipeline.ray_session import ray_session
+from pipeline.report import write_report
+from pipeline.retrain import retrain
+from pipeline.search import search
+from pipeline.train_supernet import import_checkpoint, train_supernet
+
+
+def run_all(run: RunFolder, config: Config) -> None:
+    """All stages of a run; goes on where an earlier attempt stopped."""
+    open_run(run, config)
+    with ray_session(config):
+        run_supernet(run, config)
+        run_search(run, config)
+        run_retrain(run, config)
+    run_report(run, config)
+
+
+def open_run(run: RunFolder, config: Config) -> None:
+    """Makes the run folder, or checks that it was made with these settings; opens the data once.
+
+    Raises:
+        ValueError: The folder holds a run of other settings.
+        FileNotFoundError: The data set is missing.
+    """
+    run.check(config)
+    data = load_data(config)
+    if not run.environment_file.exists():
+        write_json(run.environment_file, describe_environment(data))
+    run.keep(config)
+
+
+def run_supernet(run: RunFolder, config: Config) -> None:
+    """Stage 1, unless finished."""
+    if not _finished("1/3 super-network", run.supernet_file):
+        train_supernet(run, config)
+
+
+def run_search(run: RunFolder, config: Config) -> None:
+    """Stage 2, unless finished."""
+    if not _finished("2/3 search", run.best_file):
+        result = search(run, config)
+        best = result.best
+        say(
+            f"  chosen of {result.num_evaluations} evaluated: {percent(best.accuracy)} on D_val with "
+            f"{best.spikes:,.0f} spikes, fitness {best.fitness:.4f}\n    {best.architecture}"
+        )
+
+
+def run_retrain(run: RunFolder, config: Config) -> None:
+    """Stage 3, as far as it is not finished."""
+    say("3/3 retraining")
+    results = retrain(run, config)
+    seconds = sum(result.cost.wall_seconds for result in results)
+    say(f"  {len(results)} networks, {duration(seconds)} of training in all")
+
+
+def run_report(run: RunFolder, _config: Config) -> None:
+    """Joins what is finished into the report."""
+    write_report(run)
+    say(f"report: {run.report_html_file}")
+
+
+def run_import(run: RunFolder, config: Config, checkpoint: Path) -> None:
+    """Starts a run from a super-network of the official code."""
+    open_run(run, config)
+    result = import_checkpoint(run, config, checkpoint)
+    say(
+        f"imported {checkpoint.name}: {result.num_parameters:,} parameters, "
+        f"spikes_reference {result.spikes_reference:,.0f} (measured on D_val)\n"
+        f"go on with: python launch.py search {run.path}"
+    )
+
+
+def evaluate(run: RunFolder, config: Config, text: str) -> None:
+    """Scores one architecture with the super-network's weights on D_val and prints what came out.
+
+    Raises:
+        ValueError: The text is no architecture of this backbone, or the weights were damaged.
+        FileNotFoundError: The run has no super-network yet.
+    """
+    import torch
+
+    from pipeline.training_job import evaluate_with_operations
+    from snn.fitness import spike_aware_fitness
+    from snn.spikes import energy_joules
+
+    architecture = config.network.parse_architecture(text)
+    supernet = run.read_supernet()
+    data = load_data(config)
+    network = make_network(config.network, data)
+    network.load_state_dict(run.read_supernet_weights())
+    result = evaluate_with_operations(network, architecture, data.search_val(), config, torch.device("cpu"))
+    fitness = spike_aware_fitness(
+        result.accuracy,
+        result.spikes,
+        spikes_reference=supernet.spikes_reference,
+        spike_exponent=config.search.spike_exponent,
+    )
+    synops, macs = result.synops or 0.0, result.macs or 0.0
+    say(f"architecture  {architecture}")
+    say(f"accuracy      {percent(result.accuracy)} of {result.num_samples:,} D_val samples, inherited weights")
+    say(f"spikes        {result.spikes:,.0f} per sample, firing rate {result.firing_rate:.4f}")
+    say(f"fitness       {fitness:.4f} (spike_exponent {config.search.spike_exponent})")
+    say(f"operations    {synops:,.0f} SynOps, {macs:,.0f} MACs per sample")
+    say(f"energy        {1e6 * energy_joules(synops=synops, macs=macs):.2f} uJ per sample (estimated)")
+    for part, spikes in result.spikes_per_layer.items():
+        say(f"  {part:<14} {spikes:>10,.0f} spikes  rate {result.firing_rate_per_layer[part]:.4f}")
+
+
+def _finished(title: str, last_file: Path) -> bool:
+    finished = last_file.exists()
+    say(f"{title}: already finished" if finished else title)
+    return finished
+
+
+Stage = Callable[[RunFolder, Config], None]
+STAGES: dict[str, Stage] = {
+    "train-supernet": run_supernet,
+    "search": run_search,
+    "retrain": run_retrain,
+    "report": run_report,
+}

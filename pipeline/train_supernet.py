@@ -1,0 +1,121 @@
+"""Stage 1: trains the super-network and measures the spikes its children are compared with."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline.artifacts import RunFolder, file_sha256, write_json, write_with
+from pipeline.config import Config
+from pipeline.console import duration, percent, say
+from pipeline.data import load_data
+from pipeline.networks import make_network
+from pipeline.ray_session import ray_session
+from pipeline.records import Cost, SupernetResult
+from pipeline.training_job import Trained, TrainingJob
+from pipeline.training_stage import run_trainings
+from snn.network import num_parameters
+from snn.reference import read_official_supernet
+from snn.search_space import AUTOSNN_BLOCKS
+from snn.trie import evaluate_architectures
+
+# Paths that an imported super-network's spikes_reference is measured on.
+_NUM_REFERENCE_PATHS = 64
+
+
+def train_supernet(run: RunFolder, config: Config) -> SupernetResult:
+    """Trains on D_train, one uniformly drawn path per step, and writes weights and supernet.json.
+
+    spikes_reference (the paper's N_avg) is the mean number of spikes per sample over the last epoch, each
+    step on its own random path. Differs from the official code, which averages over its whole log.
+
+    Raises:
+        TrainingDiverged: The loss is no finite number; the last good checkpoint stays.
+    """
+
+    def on_trained(_place: int, trained: Trained) -> None:
+        sha256 = _save_weights(run, trained.weights)
+        last = trained.history[-1]
+        result = SupernetResult(
+            source="trained",
+            weights_sha256=sha256,
+            spikes_reference=last.spikes,
+            num_train=trained.num_train,
+            num_val=trained.num_val,
+            num_parameters=trained.num_parameters,
+            cost=trained.cost,
+            history=trained.history,
+        )
+        write_json(run.supernet_file, result)
+        rate = len(trained.history) * trained.num_train / trained.cost.wall_seconds
+        say(
+            f"  {len(trained.history)} epochs on {trained.num_train:,} samples in "
+            f"{duration(trained.cost.wall_seconds)} ({rate:,.0f} samples/s): accuracy of random paths "
+            f"{percent(last.train_accuracy)}, spikes_reference {last.spikes:,.0f}"
+        )
+
+    with ray_session(config) as resources:
+        run_trainings(
+            [TrainingJob(config, architecture=None, seed=config.seed)],
+            [run.supernet_checkpoint_file],
+            [run.curves_folder("supernet")],
+            on_trained,
+            title="super-network",
+            num_threads=min(config.training_threads, resources.cpus_per_node),
+            num_gpus=resources.training_gpus,
+        )
+    return run.read_supernet()
+
+
+def import_checkpoint(run: RunFolder, config: Config, checkpoint: Path) -> SupernetResult:
+    """Starts a run from a super-network of the official code instead of training one.
+
+    spikes_reference is measured here: the mean over 64 random paths on the part of D_val that the search
+    uses.
+
+    Raises:
+        ValueError: The checkpoint cannot be read or does not fit the run's settings.
+    """
+    official = read_official_supernet(checkpoint)
+    data = load_data(config)
+    expected = ("AutoSNN", official.channels, AUTOSNN_BLOCKS, official.num_classes, official.in_channels)
+    network = config.network
+    found = (network.backbone, network.channels, network.blocks, data.num_classes, data.input_shape[0])
+    if found != expected:
+        names = ("backbone", "channels", "blocks", "classes", "input channels")
+        differences = [
+            f"{name} {theirs} there, {ours} in the run"
+            for name, theirs, ours in zip(names, expected, found, strict=True)
+            if theirs != ours
+        ]
+        raise ValueError(
+            f"Checkpoint '{checkpoint}' does not fit config '{config.name}': {'; '.join(differences)}. "
+            "Choose the config with --config and its settings with --network.*."
+        )
+    supernet = make_network(network, data)
+    supernet.load_state_dict(official.weights)
+    rng = random.Random(config.seed)
+    paths = [network.search_space().sample(rng) for _ in range(_NUM_REFERENCE_PATHS)]
+    batches = data.search_val().batches(config.search.batch_size, torch.device("cpu"))
+    spikes = [result.spikes for result in evaluate_architectures(supernet, paths, batches)]
+    result = SupernetResult(
+        source=checkpoint.name,
+        weights_sha256=_save_weights(run, official.weights),
+        spikes_reference=sum(spikes) / len(spikes),
+        num_train=len(data.supernet_train()),
+        num_val=len(data.val()),
+        num_parameters=num_parameters(supernet),
+        cost=Cost(),
+    )
+    write_json(run.supernet_file, result)
+    return result
+
+
+def _save_weights(run: RunFolder, weights: dict[str, Tensor]) -> str:
+    contiguous = {name: value.contiguous() for name, value in weights.items()}
+    write_with(run.supernet_weights_file, lambda path: save_file(contiguous, path))
+    return file_sha256(run.supernet_weights_file)

@@ -1,0 +1,290 @@
+"""The report joins whatever the stages left, traces its numbers, and opens offline."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.artifacts import RunFolder, file_sha256, write_json
+from pipeline.config import named_config
+from pipeline.records import (
+    Cost,
+    EpochRecord,
+    EvaluationRow,
+    PaperProtocol,
+    RetrainResult,
+    SearchResult,
+    SupernetResult,
+)
+from pipeline.report import write_report
+from pipeline.report_html import render, result_sentence
+from snn.fitness import Evaluation, spike_aware_fitness
+
+CONFIG = replace(named_config("cifar10_small"), seed=7)
+PARTS = ("stem", "layer0", "pool0", "layer1", "layer2", "pool1", "layer3", "layer4", "pool2", "head")
+ENVIRONMENT: dict[str, Any] = {
+    "commit": "0f3a9c1d",
+    "created": "2024-05-01T12:00:00Z",
+    "versions": {"torch": "2.11.0", "ray": "2.60.0"},
+    "platform": "Linux x86_64",
+    "cpu": "Some CPU",
+    "num_cpus": 2,
+    "gpus": [],
+    "data": {
+        split: {
+            "fingerprint": f"sha256-of-{split}",
+            "num_samples": 100,
+            "samples_per_class": {"cat": 50, "dog": 50},
+            "notes": ["classes are balanced"],
+        }
+        for split in ("train", "val", "test")
+    },
+}
+HOSTILE = "RuntimeError: <script>alert('x')</script> & </pre>"
+
+
+def test_report_traces_to_config_seed_data_and_commit(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    origin = write_report(run)["provenance"]
+    assert origin["commit"] == "0f3a9c1d"
+    assert origin["seed"] == 7 and origin["retrain_seeds"] == [0, 1]
+    assert origin["config"] == CONFIG.to_json()
+    assert origin["data"]["test"]["fingerprint"] == "sha256-of-test"
+    assert origin["weights_sha256"] == "ab" * 32
+    assert len(origin["files"]) == 5 + 6
+    assert all(file_sha256(run.path / name) == sha256 for name, sha256 in origin["files"].items())
+    page = run.report_html_file.read_text(encoding="utf-8")
+    for number in ("0f3a9c1d", "sha256-of-test", "ab" * 32):
+        assert number in page
+
+
+def test_each_retrained_number_names_its_file(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    for entry in write_report(run)["retrained"]:
+        stored = json.loads((run.path / entry["source"]).read_text(encoding="utf-8"))
+        assert (stored["label"], stored["seed"]) == (entry["label"], entry["seed"])
+        assert stored["test"]["accuracy"] == entry["test_accuracy"]
+
+
+def test_stored_report_is_the_returned_one(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    report = write_report(run)
+    assert json.loads(run.report_json_file.read_text(encoding="utf-8")) == report
+    assert run.report_html_file.read_text(encoding="utf-8") == render(report)
+
+
+def test_pareto_front_is_what_no_candidate_beats(tmp_path: Path) -> None:
+    search = write_report(finished_run(tmp_path / "run"))["search"]
+    scored = {row["candidate_id"]: row for row in search["evaluations"] if row["accuracy"] is not None}
+    front = set(search["pareto_front"])
+
+    def beaten(row: dict[str, Any]) -> bool:
+        return any(
+            other["accuracy"] >= row["accuracy"]
+            and other["spikes"] <= row["spikes"]
+            and (other["accuracy"], other["spikes"]) != (row["accuracy"], row["spikes"])
+            for other in scored.values()
+        )
+
+    assert front == {candidate_id for candidate_id, row in scored.items() if not beaten(row)}
+
+
+def test_best_so_far_never_falls_and_ends_at_the_chosen_fitness(tmp_path: Path) -> None:
+    search = write_report(finished_run(tmp_path / "run"))["search"]
+    best_so_far = [generation["best_so_far"] for generation in search["generations"]]
+    assert best_so_far == sorted(best_so_far)
+    assert best_so_far[-1] == search["best"]["fitness"]
+    assert all(g["mean_fitness"] <= g["best_fitness"] <= g["best_so_far"] for g in search["generations"])
+
+
+def test_comparison_joins_the_seeds_of_a_label(tmp_path: Path) -> None:
+    report = write_report(finished_run(tmp_path / "run"))
+    rows = {row["label"]: row for row in report["comparison"]}
+    assert list(rows) == list(CONFIG.retrain.architectures)
+    accuracies = [e["test_accuracy"] for e in report["retrained"] if e["label"] == "best"]
+    spread = rows["best"]["test_accuracy"]
+    assert rows["best"]["seeds"] == [0, 1]
+    assert spread["mean"] == pytest.approx(sum(accuracies) / 2)
+    assert (spread["min"], spread["max"]) == (min(accuracies), max(accuracies))
+
+
+def test_one_seed_shows_no_spread(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run", seeds=(0,))
+    report = write_report(run)
+    assert "range" not in result_sentence(report) and "one seed" in result_sentence(report)
+    assert not report["stages"]["retrain"]["done"]
+    assert "3 of 6 networks" in report["stages"]["retrain"]["missing"]
+
+
+def test_cost_adds_up_and_gives_the_rate(tmp_path: Path) -> None:
+    cost = write_report(finished_run(tmp_path / "run"))["cost"]
+    stages = [cost[name]["wall_seconds"] for name in ("supernet", "search", "retrain")]
+    assert cost["total"]["wall_seconds"] == pytest.approx(sum(stages))
+    assert cost["evaluations_per_hour"] == pytest.approx(200 / (720.0 / 3600))
+
+
+def test_page_is_self_contained_and_small(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    write_report(run)
+    page = run.report_html_file.read_text(encoding="utf-8")
+    assert 'src="http' not in page and "<link" not in page and "@import" not in page.split("<script>")[0]
+    assert page.count("plotly.js v") == 1
+    assert run.report_html_file.stat().st_size < 6_000_000
+
+
+def test_text_from_elsewhere_is_escaped_and_failures_are_listed(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    write_json(run.retrained_metrics_file(6), retrain_result(HOSTILE, "SRB_k3", 0, 0.0))
+    assert write_report(run)["search"]["num_failed"] == 1
+    page = run.report_html_file.read_text(encoding="utf-8")
+    assert "Failed evaluations" in page
+    assert "alert(&#x27;x&#x27;)&lt;/script&gt; &amp; &lt;/pre&gt;" in page
+    assert "<script>alert" not in page
+
+
+@pytest.mark.parametrize("stages", ["", "supernet", "supernet search"])
+def test_unfinished_run_says_what_is_missing(tmp_path: Path, stages: str) -> None:
+    run = started_run(tmp_path / "run")
+    if "supernet" in stages:
+        write_json(run.supernet_file, supernet_result())
+    if "search" in stages:
+        store_search(run)
+    report = write_report(run)
+    commands = {"supernet": "train-supernet", "search": "search", "retrain": "retrain"}
+    page = run.report_html_file.read_text(encoding="utf-8")
+    for stage, command in commands.items():
+        assert report["stages"][stage]["done"] == (stage in stages)
+        assert (f"launch.py {command} " in page) == (stage not in stages)
+
+
+def test_search_under_way_shows_what_is_evaluated_so_far(tmp_path: Path) -> None:
+    run = started_run(tmp_path / "run")
+    run.append_evaluations(evaluation_rows()[:20])
+    search = write_report(run)["search"]
+    assert search["best"] is None and search["num_evaluations"] == 20 and search["pareto_front"]
+
+
+def test_report_without_environment_or_history_still_comes(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    run.environment_file.unlink()
+    write_json(run.supernet_file, replace(supernet_result(), source="official.pt", history=()))
+    assert write_report(run)["provenance"]["commit"] is None
+    page = run.report_html_file.read_text(encoding="utf-8")
+    assert "imported from official.pt" in page and "environment.json is missing" in page
+
+
+def test_not_a_number_becomes_null(tmp_path: Path) -> None:
+    run = started_run(tmp_path / "run")
+    record = EpochRecord(1, math.nan, 0.1, math.inf, 1.0)
+    write_json(run.supernet_file, replace(supernet_result(), history=(record,)))
+    report = write_report(run)
+    assert report["supernet"]["history"][0]["loss"] is None
+    assert "NaN" not in run.report_json_file.read_text(encoding="utf-8")
+
+
+def started_run(path: Path) -> RunFolder:
+    """A run folder before its first stage."""
+    run = RunFolder(path)
+    run.open_with(CONFIG)
+    write_json(run.environment_file, ENVIRONMENT)
+    return run
+
+
+def finished_run(path: Path, seeds: tuple[int, ...] = (0, 1)) -> RunFolder:
+    """A run folder of all stages: 200 evaluations, one of them failed, and 3 architectures retrained."""
+    run = started_run(path)
+    write_json(run.supernet_file, supernet_result())
+    best = store_search(run)
+    number = 0
+    for label, gain in zip(CONFIG.retrain.architectures, (0.0, 0.02, -0.04), strict=True):
+        architecture = CONFIG.network.parse_architecture(best.architecture if label == "best" else label)
+        for seed in seeds:
+            result = retrain_result(label, str(architecture), seed, gain)
+            write_json(run.retrained_metrics_file(number), result)
+            number += 1
+    return run
+
+
+def supernet_result() -> SupernetResult:
+    history = tuple(
+        EpochRecord(epoch, 2.2 / epoch**0.5, 0.55 - 0.4 / epoch, 52_000.0 + 900 * epoch, 40.0)
+        for epoch in range(1, 7)
+    )
+    cost = Cost(252.4, 480.0)
+    return SupernetResult("trained", "ab" * 32, 56_210.0, 40_000, 10_000, 1_234_567, cost, history)
+
+
+def evaluation_rows() -> list[EvaluationRow]:
+    """200 candidates of 10 generations; better blocks become more frequent, candidate 33 fails."""
+    rng = random.Random(0)
+    rows = []
+    for candidate_id in range(200):
+        generation = candidate_id // 20
+        blocks = [
+            block if rng.random() > 0.09 * generation else rng.choice(("SRB_k3", "SRB_k5"))
+            for block in rng.choices(CONFIG.network.blocks, k=5)
+        ]
+        rows.append(evaluation_row(candidate_id, generation, blocks, rng))
+    failed: dict[str, Any] = {
+        "accuracy": None,
+        "spikes": None,
+        "fitness": None,
+        "firing_rate": None,
+        "error": HOSTILE,
+    }
+    rows[33] = replace(rows[33], spikes_per_layer={}, firing_rate_per_layer={}, **failed)
+    return rows
+
+
+def evaluation_row(
+    candidate_id: int, generation: int, blocks: list[str], rng: random.Random
+) -> EvaluationRow:
+    size = {"skip_connect": 0.0, "SCB_k3": 1.0, "SCB_k5": 1.15, "SRB_k3": 1.1, "SRB_k5": 1.3}
+    spikes = {"stem": 9_800.0 + rng.gauss(0, 200)}
+    for part, width in zip(PARTS[1:], (8, 4, 6, 5, 2, 3, 2.5, 1, 0.2), strict=True):
+        block = blocks[int(part[-1])] if part.startswith("layer") else "SCB_k3"
+        spikes[part] = 1_000 * width * size[block] * rng.uniform(0.8, 1.2)
+    spikes = {part: count for part, count in spikes.items() if count}
+    total = sum(spikes.values())
+    accuracy = 0.30 + 0.05 * sum(size[block] for block in blocks) + rng.gauss(0, 0.008)
+    fitness = spike_aware_fitness(accuracy, total, spikes_reference=56_210.0, spike_exponent=-0.08)
+    parents = (candidate_id - 20, candidate_id - 19) if generation else ()
+    rates = {part: rng.uniform(0.03, 0.2) for part in spikes}
+    text = "-".join(blocks)
+    measured = (accuracy, total, fitness, 0.09, 2_000, spikes, rates)
+    return EvaluationRow(candidate_id, generation, text, parents, *measured, "", "worker-0", 3.1)
+
+
+def store_search(run: RunFolder) -> EvaluationRow:
+    run.append_evaluations(evaluation_rows())
+    rows = run.close_evaluations()
+    best = max(rows, key=lambda row: (row.fitness or 0.0, -row.candidate_id))
+    cost = Cost(720.0, 1400.0, 0.0)
+    result = SearchResult(best, "evolution", -0.08, 56_210.0, len(rows), 1, 3_125, 2, cost)
+    write_json(run.best_file, result)
+    return best
+
+
+def retrain_result(label: str, architecture: str, seed: int, gain: float) -> RetrainResult:
+    history = tuple(
+        EpochRecord(
+            epoch,
+            1.9 / epoch,
+            0.70 + gain - 0.45 / epoch + 0.004 * seed,
+            44_000.0 - 500 * epoch,
+            61.0,
+            val_accuracy=0.68 + gain - 0.4 / epoch + 0.006 * seed if epoch % 3 == 0 else None,
+        )
+        for epoch in range(1, 7)
+    )
+    test = Evaluation(0.624 + gain + 0.008 * seed, 45_300.0 + 900 * seed, 0.087, 10_000, 21.4e6, 442_368.0)
+    paper = PaperProtocol(6, test.accuracy + 0.004, test.spikes)
+    cost = Cost(366.0, 700.0)
+    counts = (421_642, 45_000, 5_000, 6, 0.613 + gain)
+    return RetrainResult(label, architecture, seed, *counts, test, 21.3e-6, paper, cost, history)
