@@ -59,11 +59,11 @@ class SpikingNetwork(nn.Module):
                 f"got candidates for {len(candidates)}."
             )
         in_channels, height, width = input_shape
-        head_size = (height // backbone.reduction, width // backbone.reduction)
+        head_size = backbone.head_size(height, width)
         if min(head_size) < 1:
             raise ValueError(
                 f"An input of {height}x{width} is too small for {backbone.name} with the "
-                f"'{backbone.stem}' stem, which divides its size by {backbone.reduction}."
+                f"'{backbone.stem}' stem: nothing of it reaches the head."
             )
 
         def make_neuron() -> SpikingNeuron:

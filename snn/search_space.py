@@ -29,7 +29,7 @@ BackboneName = Literal["AutoSNN", "SNN_2", "SNN_3", "SNN_4"]
 StemName = Literal["image", "tiny_imagenet", "event"]
 PoolName = Literal["max", "spiking_average"]
 
-STEM_REDUCTION: dict[StemName, int] = {"image": 1, "tiny_imagenet": 2, "event": 4}
+STEM_POOLS: dict[StemName, int] = {"image": 0, "tiny_imagenet": 1, "event": 2}
 
 # Results of the paper's searches on CIFAR-10 with AutoSNN_16, by the lambda that found them.
 REFERENCE_ARCHITECTURES = {
@@ -146,11 +146,19 @@ class Backbone:
         """The searched layers alone."""
         return tuple(part for part in self.body if isinstance(part, SearchedLayer))
 
-    @property
-    def reduction(self) -> int:
-        """Factor between the input's height and the head's, a power of two."""
-        halvings = sum(isinstance(part, Pool) or part.stride == 2 for part in self.body)
-        return STEM_REDUCTION[self.stem] * 2**halvings
+    def head_size(self, height: int, width: int) -> tuple[int, int]:
+        """Size of the planes that reach the head, for an input of `height` x `width`.
+
+        Pools round down, stride-2 convolutions round up.
+        """
+        for _ in range(STEM_POOLS[self.stem]):
+            height, width = height // 2, width // 2
+        for part in self.body:
+            if isinstance(part, Pool):
+                height, width = height // 2, width // 2
+            elif part.stride == 2:
+                height, width = (height + 1) // 2, (width + 1) // 2
+        return height, width
 
 
 def stem_for_size(height: int, width: int) -> StemName:
