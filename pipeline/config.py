@@ -148,7 +148,7 @@ class SearchConfig:
     """Chance of each layer of a mutant to change its block."""
     max_evaluations: int = 400
     """Architectures evaluated before the search ends; the space may end it earlier."""
-    batch_size: int = 256
+    batch_size: int = 128
     """Samples per forward pass; results do not depend on it."""
     max_val_samples: int | None = None
     """Score on so many samples of D_val (classes balanced) instead of all."""
@@ -334,16 +334,18 @@ CONFIGS: dict[str, Config] = {
     "cifar10_small": replace(
         _CIFAR10,
         name="cifar10_small",
-        network=NetworkConfig(time_steps=4),
-        supernet=SupernetConfig(epochs=6, batch_size=96, learning_rate=2e-3, checkpoint_every=1),
-        search=SearchConfig(max_evaluations=200, max_val_samples=2000),
+        data=DataConfig(max_train_samples=10_000, crop_padding=0),
+        network=NetworkConfig(time_steps=2),
+        supernet=SupernetConfig(epochs=12, batch_size=48, learning_rate=2e-3, checkpoint_every=1),
+        search=SearchConfig(max_evaluations=100),
         retrain=RetrainConfig(
             architectures=("best", "autosnn", "all-SCB_k3"),
             seeds=(0, 1),
-            epochs=6,
+            epochs=4,
+            batch_size=48,
             learning_rate=2e-3,
             learning_rate_schedule="cosine",
-            eval_every=3,
+            eval_every=2,
             checkpoint_every=1,
         ),
     ),

@@ -26,7 +26,7 @@ Prepare = Callable[[Tensor, torch.Generator | None], Tensor]
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss became infinite or not a number."""
+    """The loss or the weights became infinite or not a number."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Trainer:
         """Trains one epoch; yields the number of samples done after each step.
 
         Raises:
-            TrainingDiverged: The loss is no finite number; the weights are no use any more.
+            TrainingDiverged: Loss or weights are not finite; the weights are no use any more.
         """
         self.network.train()
         order = self.order.permutation(self.samples.indices)
@@ -139,12 +139,18 @@ class Trainer:
             yield done
         self.epoch += 1
         loss, accuracy, spikes = (sums / done).tolist()
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) or not self._weights_are_finite():
             raise TrainingDiverged(
-                f"The loss became {loss} in epoch {self.epoch}: lower the learning rate "
-                f"(it is {self.learning_rate})."
+                f"The loss or the weights became infinite or NaN in epoch {self.epoch} (loss {loss}): lower "
+                f"the learning rate (it is {self.learning_rate})."
             )
         return EpochMeans(loss, accuracy, spikes)
+
+    @torch.no_grad()
+    def _weights_are_finite(self) -> bool:
+        """A potential of NaN fires no spike, so that NaN weights give an ordinary loss."""
+        norms = torch._foreach_norm(list(self.network.parameters()))
+        return bool(torch.stack(norms).isfinite().all())
 
     def state_dict(self) -> dict[str, Any]:
         """All that a training needs to go on as if it had not been interrupted."""

@@ -1,0 +1,76 @@
+"""Shared evaluation gives exactly the numbers of separate evaluation."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from snn.network import firing_rates
+from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
+from snn.spikes import record_spikes
+from snn.training import SampleSet
+from snn.trie import count_block_runs, evaluate_architectures
+from test_network import make
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def samples() -> SampleSet:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (23, 3, 16, 16), dtype=np.uint8)
+    return SampleSet(
+        images, rng.integers(0, 3, 23), np.arange(23), lambda x, _generator: x.float() / 255 - 0.5
+    )
+
+
+def test_sharing_prefixes_changes_no_bit(samples: SampleSet) -> None:
+    network = make()
+    rng = random.Random(0)
+    architectures = [SearchSpace(5).sample(rng) for _ in range(30)]
+    together = evaluate_architectures(network, architectures, samples.batches(8, CPU))
+    alone = [evaluate_architectures(network, [a], samples.batches(8, CPU))[0] for a in architectures]
+    assert together == alone
+    assert len({result.spikes for result in together}) > 20
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 23])
+def test_results_do_not_depend_on_the_batch_size(samples: SampleSet, batch_size: int) -> None:
+    architectures = [Architecture((block,) * 5) for block in AUTOSNN_BLOCKS]
+    expected = evaluate_architectures(make(), architectures, samples.batches(10, CPU))
+    assert evaluate_architectures(make(), architectures, samples.batches(batch_size, CPU)) == expected
+
+
+def test_evaluation_is_what_forward_and_the_spike_record_say(samples: SampleSet) -> None:
+    network, architecture = make(), Architecture(("SRB_k3", "SCB_k5", "skip_connect", "SRB_k5", "SCB_k3"))
+    (images, labels), *_ = samples.batches(23, CPU)
+    with torch.inference_mode(), record_spikes(network) as record:
+        rates = firing_rates(network(images, architecture))
+    result = evaluate_architectures(network, [architecture], samples.batches(23, CPU))[0]
+    assert result.accuracy == (rates.argmax(1) == labels).sum().item() / 23
+    assert result.spikes == pytest.approx(record.per_sample().mean().item())
+    assert result.spikes == pytest.approx(sum(result.spikes_per_layer.values()))
+    assert list(result.spikes_per_layer) == [
+        "stem", "layer0", "pool0", "layer1", "pool1", "layer3", "layer4", "pool2", "head",
+    ]  # fmt: skip
+    outputs = sum(record.neurons.values())
+    assert result.firing_rate == pytest.approx(result.spikes / (3 * outputs))
+
+
+def test_weights_and_statistics_are_not_touched(samples: SampleSet) -> None:
+    network = make()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    evaluate_architectures(network, [Architecture(("SRB_k3",) * 5)], samples.batches(8, CPU))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_the_whole_space_needs_a_quarter_of_the_block_runs() -> None:
+    assert count_block_runs(SearchSpace(5)) == (5 + 25 + 125 + 625 + 3125, 5 * 3125)
+
+
+def test_no_samples_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no samples"):
+        evaluate_architectures(make(), [Architecture(("SRB_k3",) * 5)], [])
