@@ -323,11 +323,11 @@ CONFIGS: dict[str, Config] = {
     "demo": Config(
         name="demo",
         data=DataConfig(dataset="digits", flip=False, crop_padding=2),
-        network=NetworkConfig(channels=8, time_steps=4),
-        supernet=SupernetConfig(epochs=20, batch_size=48, learning_rate=3e-3),
+        network=NetworkConfig(channels=8, time_steps=2),
+        supernet=SupernetConfig(epochs=15, batch_size=48, learning_rate=3e-3),
         search=SearchConfig(max_evaluations=60),
         retrain=RetrainConfig(
-            epochs=12, batch_size=48, learning_rate=3e-3, learning_rate_schedule="cosine", eval_every=2
+            epochs=10, batch_size=48, learning_rate=3e-3, learning_rate_schedule="cosine", eval_every=2
         ),
     ),
     "cifar10": _CIFAR10,

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -171,11 +172,13 @@ def content_key(*parts: object) -> str:
 def cache_directory(root: Path, key: str) -> Path:
     """Where the file `key`.arrow belongs: beside the data, else in the user's cache.
 
-    Beside the data (`root`/snn-cache) all users and nodes that see `root` share it. A folder is writable
-    where writing works: permission bits do not tell (read-only mounts, the superuser).
+    Beside the data (`root`/snn-cache) all users and nodes that see `root` share it. A folder whose owner
+    may not write to it is meant to stay as it is, even for the superuser, who could; elsewhere only trying
+    tells (read-only mounts).
     """
     beside = root / "snn-cache"
-    if (beside / f"{key}.arrow").exists() or _is_writable(beside):
+    meant_to_stay = root.is_dir() and not root.stat().st_mode & stat.S_IWUSR
+    if (beside / f"{key}.arrow").exists() or (not meant_to_stay and _is_writable(beside)):
         return beside
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autosnn"
 
