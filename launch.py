@@ -185,7 +185,8 @@ def _read_run_arguments(command: str, arguments: Sequence[str]) -> tuple[Config,
         args=rest,
         default=_RunArguments(**named, run_dir=Path("runs") / name),
     )
-    return Config(**{field.name: getattr(read, field.name) for field in fields(Config)}), read.run_dir
+    config = Config(**{field.name: getattr(read, field.name) for field in fields(Config)})
+    return _with_data_at(config, config.data.root), read.run_dir
 
 
 def _open(run_dir: Path, data_root: Path | None) -> tuple[RunFolder, Config]:
@@ -194,9 +195,12 @@ def _open(run_dir: Path, data_root: Path | None) -> tuple[RunFolder, Config]:
 
     folder = RunFolder(run_dir)
     config = folder.read_config()
-    if data_root is not None:
-        config = replace(config, data=replace(config.data, root=data_root))
-    return folder, config
+    return folder, _with_data_at(config, data_root or config.data.root)
+
+
+def _with_data_at(config: Config, root: Path) -> Config:
+    """The data folder as an absolute path, since workers may have another working directory."""
+    return replace(config, data=replace(config.data, root=root.resolve()))
 
 
 def _dashed(arguments: Sequence[str]) -> list[str]:

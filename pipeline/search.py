@@ -97,6 +97,7 @@ def _run_trials(
 def _result(
     algorithm: SpikeAwareEvolution, config: Config, resources: Resources, run: RunFolder, cost: Cost
 ) -> SearchResult:
+    assert algorithm.finished, "Tune ended the run before the search was finished"
     ranking = algorithm.ranking()
     if not ranking:
         errors = sorted({row.error for row in run.read_evaluations()})

@@ -1,0 +1,84 @@
+"""Settings: every named config is sound, every bad value has its error."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import (
+    CONFIGS,
+    Config,
+    DataConfig,
+    NetworkConfig,
+    RayConfig,
+    RetrainConfig,
+    SearchConfig,
+    SupernetConfig,
+    config_from_json,
+    named_config,
+)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_named_config_survives_json(name: str) -> None:
+    config = named_config(name)
+    assert config.name == name
+    assert config_from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_paper_settings_are_the_defaults() -> None:
+    config = named_config("cifar10")
+    assert (config.supernet.epochs, config.supernet.batch_size, config.supernet.learning_rate) == (600, 96, 1e-3)
+    search = config.search
+    assert (search.population_size, search.num_parents, search.num_mutants) == (20, 10, 10)
+    assert (search.max_evaluations, search.mutation_probability, search.spike_exponent) == (400, 0.2, -0.08)
+    assert (config.network.time_steps, config.data.train_fraction) == (8, 0.8)
+    assert len(config.network.search_space()) == 3125
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: named_config("cifar11"), r"Unknown config 'cifar11'; choose from: demo, cifar10"),
+        (lambda: NetworkConfig(time_steps=0), r"network\.time_steps must be at least 1, got 0"),
+        (lambda: NetworkConfig(blocks=("SRB_k9",)), r"Unknown block 'SRB_k9'; choose from"),
+        (lambda: NetworkConfig(init_tau=1.0), r"network\.init_tau must be above 1, got 1\.0"),
+        (lambda: NetworkConfig(v_threshold=0), r"network\.v_threshold must be above 0, got 0"),
+        (lambda: SearchConfig(population_size=1), r"search\.population_size must be at least 2, got 1"),
+        (lambda: SearchConfig(num_parents=21), r"search\.num_parents must not exceed .*\(20\), got 21"),
+        (lambda: SearchConfig(num_mutants=21), r"search\.num_mutants must not exceed .*\(20\), got 21"),
+        (lambda: SearchConfig(mutation_probability=0), r"search\.mutation_probability must be in \(0, 1\]"),
+        (lambda: DataConfig(train_fraction=1.0), r"data\.train_fraction must lie between 0 and 1"),
+        (lambda: DataConfig(max_train_samples=0), r"data\.max_train_samples must be at least 2, got 0"),
+        (lambda: SupernetConfig(epochs=0), r"supernet\.epochs must be at least 1, got 0"),
+        (lambda: SupernetConfig(learning_rate=0), r"supernet\.learning_rate must be above 0"),
+        (lambda: RetrainConfig(val_fraction=0), r"retrain\.val_fraction must lie between 0 and 1"),
+        (lambda: RetrainConfig(architectures=()), r"need at least one entry each"),
+        (lambda: RayConfig(num_workers=0), r"ray\.num_workers must be at least 1, got 0"),
+        (lambda: Config(retrain=RetrainConfig(architectures=("SRB_k3",))), "has 1 blocks; this backbone has 5"),
+        (lambda: config_from_json({"serach": {}}), "Unknown settings serach"),
+        (lambda: config_from_json({"search": {"lambda": 1}}), r"Unknown settings search\.lambda"),
+    ],
+)
+def test_bad_value_is_named_with_what_was_expected(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_lambda_above_zero_is_warned_about() -> None:
+    with pytest.warns(UserWarning, match="REWARDS spikes"):
+        SearchConfig(spike_exponent=0.1)
+
+
+def test_identity_leaves_out_where_things_run_and_lie() -> None:
+    config = named_config("demo")
+    moved = replace(
+        config,
+        ray=RayConfig(address="auto", num_workers=64),
+        data=replace(config.data, root=Path("elsewhere"), download=True),
+    )
+    assert moved.identity() == config.identity()
+    assert replace(config, seed=1).identity() != config.identity()

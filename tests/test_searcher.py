@@ -1,0 +1,99 @@
+"""The Tune adapter, driven without Tune: groups, replay of what is known, lost trials."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from pathlib import Path
+
+import pytest
+from ray.tune.search import Searcher
+
+from pipeline.evolution import RandomSearch, SpikeAwareEvolution
+from pipeline.records import EvaluationRow
+from pipeline.searcher import EvolutionSearcher
+from snn.search_space import Architecture
+from test_evolution import evaluate, make
+
+
+def answer(candidate_id: int, text: str) -> dict:
+    return {
+        **vars(evaluate(Architecture.parse(text))), "candidate_id": candidate_id, "error": "",
+        "worker": "w", "seconds": 0.1,
+    }  # fmt: skip
+
+
+def drive(searcher: EvolutionSearcher, *, slots: int, rng: random.Random, lose: int = 0) -> int:
+    """Runs a search with `slots` trials at once, finishing in random order; returns the number of trials."""
+    live: dict[str, dict] = {}
+    trials = 0
+    while True:
+        while len(live) < slots:
+            trial_id = f"trial-{trials}"
+            suggestion = searcher.suggest(trial_id)
+            if suggestion is None or suggestion == Searcher.FINISHED:
+                break
+            live[trial_id] = suggestion
+            trials += 1
+        if not live:
+            assert suggestion == Searcher.FINISHED, "None with nothing live would block Tune"
+            return trials
+        done = rng.choice(list(live))
+        candidates = live.pop(done)["candidates"]
+        if lose and int(done.split("-")[1]) == lose:
+            searcher.on_trial_complete(trial_id=done, result=None, error=True)
+        else:
+            answers = [answer(i, text) for i, text in candidates]
+            searcher.on_trial_complete(trial_id=done, result={"answers": answers}, error=False)
+
+
+def table(kind=SpikeAwareEvolution, *, slots: int, seed: int = 0, known=None, lose: int = 0):
+    rows: list[EvaluationRow] = []
+    searcher = EvolutionSearcher(make(kind=kind), num_workers=slots, known=known, on_rows=rows.extend)
+    trials = drive(searcher, slots=slots, rng=random.Random(seed), lose=lose)
+    return sorted(rows, key=lambda row: row.candidate_id), trials
+
+
+@pytest.mark.parametrize("kind", [SpikeAwareEvolution, RandomSearch])
+def test_rows_are_the_same_for_any_number_of_workers_and_order(kind) -> None:
+    expected, _ = table(kind, slots=1)
+    assert len(expected) == 150
+    for slots, seed in ((2, 1), (3, 2), (8, 3), (64, 4)):
+        assert table(kind, slots=slots, seed=seed)[0] == expected
+
+
+def test_known_evaluations_are_not_evaluated_again() -> None:
+    expected, trials = table(slots=2)
+    half = {row.architecture: row for row in expected[:75]}
+    rows, fewer = table(slots=2, known=half)
+    assert rows == expected
+    assert fewer < trials
+    whole = {row.architecture: row for row in expected}
+    assert table(slots=2, known=whole) == (expected, 0)
+
+
+def test_lost_trial_counts_as_failed_and_the_search_goes_on() -> None:
+    rows, _ = table(slots=2, lose=3)
+    lost = [row for row in rows if row.error]
+    assert len(rows) == 150
+    assert lost and all(row.fitness is None and "without a result" in row.error for row in lost)
+
+
+def test_generation_is_shared_out_evenly_in_groups_with_common_prefixes() -> None:
+    searcher = EvolutionSearcher(make(), num_workers=2)
+    first, second = searcher.suggest("a")["candidates"], searcher.suggest("b")["candidates"]
+    assert searcher.suggest("c") is None
+    assert {len(first), len(second)} == {5}
+    texts = [text for _, text in first + second]
+    assert texts == sorted(texts, key=lambda text: text.split("-"))
+
+
+def test_searcher_is_pickled_without_what_cannot_be(tmp_path: Path) -> None:
+    searcher = EvolutionSearcher(make(), num_workers=2, on_rows=lambda rows: None)
+    drive(searcher, slots=2, rng=random.Random(0))
+    copy = pickle.loads(pickle.dumps(searcher))
+    assert copy.search.state_dict() == searcher.search.state_dict()
+    searcher.save(str(tmp_path / "state.json"))
+    other = EvolutionSearcher(make(seed=5), num_workers=2)
+    other.restore(str(tmp_path / "state.json"))
+    assert [c.id for c in other.search.ranking()] == [c.id for c in searcher.search.ranking()]
