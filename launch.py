@@ -34,7 +34,6 @@ COMMAND --help shows the settings of a command (run NAME --help: all settings, t
 """
 
 
-
 @dataclass(frozen=True)
 class _RunArguments(Config):
     """All stages of a run; the defaults are the named config's."""
@@ -66,7 +65,7 @@ def stage(name: str, arguments: Sequence[str]) -> None:
         data_root: Path | None = None,
         ray_address: str | None = None,
         ray_num_workers: int | None = None,
-    ) -> tuple[Path, Path | None, dict[str, str | int]]:
+    ) -> tuple[Path, Path | None, str | None, int | None]:
         """One stage of a run folder, with the settings the folder was made with.
 
         Args:
@@ -75,14 +74,17 @@ def stage(name: str, arguments: Sequence[str]) -> None:
             ray_address: Ray cluster to join ('auto', ray://...), if another than before.
             ray_num_workers: Trial actors at once, if another number than before.
         """
-        ray = {"address": ray_address, "num_workers": ray_num_workers}
-        return run_dir, data_root, {key: value for key, value in ray.items() if value is not None}
+        return run_dir, data_root, ray_address, ray_num_workers
 
-    run_dir, data_root, ray = tyro.cli(read, prog=f"launch.py {name}", args=_dashed(arguments))
+    run_dir, data_root, address, num_workers = tyro.cli(
+        read, prog=f"launch.py {name}", args=_dashed(arguments)
+    )
     from pipeline.run import STAGES
 
     folder, config = _open(run_dir, data_root)
-    config = replace(config, ray=replace(config.ray, **ray))
+    kept = config.ray
+    ray = replace(kept, address=address or kept.address, num_workers=num_workers or kept.num_workers)
+    config = replace(config, ray=ray)
     with _resume_line(f"python launch.py {name} {run_dir}"):
         STAGES[name](folder, config)
 
@@ -130,7 +132,8 @@ def import_checkpoint(arguments: Sequence[str]) -> None:
 
 def configs(arguments: Sequence[str]) -> None:
     """Lists the named configs."""
-    print(f"{'name':<14} {'data':<14} {'backbone':<12} {'T':>3} {'epochs':>7} {'evaluations':>12} {'retrain':>8}")
+    columns = f"{'T':>3} {'epochs':>7} {'evaluations':>12} {'retrain':>8}"
+    print(f"{'name':<14} {'data':<14} {'backbone':<12} {columns}")
     for name, config in CONFIGS.items():
         backbone = f"{config.network.backbone}_{config.network.channels}"
         print(

@@ -172,24 +172,22 @@ class RunFolder:
 
     def append_evaluations(self, rows: list[EvaluationRow]) -> None:
         """Stores the rows of one trial; each call adds a file, so that nothing earlier can be harmed."""
-        name = f"{rows[0].candidate_id:06d}-{len(rows)}.parquet"
+        content = hashlib.sha256("/".join(row.architecture for row in rows).encode()).hexdigest()
+        name = f"{rows[0].candidate_id:06d}-{content[:8]}.parquet"
         _write_rows(self.evaluation_parts / name, rows)
 
     def read_evaluations(self) -> list[EvaluationRow]:
-        """All rows stored so far, by candidate id."""
+        """All rows stored so far, by candidate id; failures of an earlier attempt after the others."""
         files = [self.evaluations_file] if self.evaluations_file.exists() else []
-        rows: dict[int, EvaluationRow] = {}
-        for file in files or sorted(self.evaluation_parts.glob("*.parquet")):
-            rows |= {row.candidate_id: row for row in _read_rows(file)}
-        return [rows[candidate_id] for candidate_id in sorted(rows)]
+        files = files or sorted(self.evaluation_parts.glob("*.parquet"))
+        rows = [row for file in files for row in _read_rows(file)]
+        return sorted(rows, key=lambda row: (bool(row.error), row.candidate_id))
 
-    def close_evaluations(self) -> list[EvaluationRow]:
-        """Joins the parts into evaluations.parquet and returns its rows."""
-        rows = self.read_evaluations()
-        _write_rows(self.evaluations_file, rows)
+    def close_evaluations(self, rows: list[EvaluationRow]) -> None:
+        """Writes the finished search's rows to evaluations.parquet and removes the parts."""
+        _write_rows(self.evaluations_file, sorted(rows, key=lambda row: row.candidate_id))
         for part in self.evaluation_parts.glob("*.parquet"):
             part.unlink()
-        return rows
 
     def _read(self, path: Path, advice: str) -> dict[str, Any]:
         if not path.exists():
@@ -225,6 +223,11 @@ def write_json(path: Path, values: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file."""
     write_with(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a binary file."""
+    write_with(path, lambda temporary: temporary.write_bytes(data))
 
 
 def write_with(path: Path, write: Callable[[Path], object]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from pipeline.config import config_from_json
+from pipeline.config import Config, config_from_json
 from pipeline.data import load_data
 from pipeline.networks import make_network
 from pipeline.weights import fetch_weights
@@ -24,8 +24,18 @@ class Evaluator(tune.Trainable):
     `answers`: for each candidate the fields of Evaluation, or the error that its evaluation raised.
     """
 
-    def setup(self, config: dict[str, Any], run_config: dict[str, Any], weights_actor: str) -> None:
-        settings = config_from_json(run_config)
+    def setup(  # type: ignore[override]  # Tune adds what with_parameters was given
+        self, config: dict[str, Any], run_config: dict[str, Any], weights_actor: str
+    ) -> None:
+        self.worker = f"{os.uname().nodename}-{os.getpid()}"
+        self.setup_error = ""
+        self.reset_config(config)
+        try:
+            self._load(config_from_json(run_config), weights_actor)
+        except Exception as error:  # reported by `step`, so that the user sees it once and in full
+            self.setup_error = f"{self.worker}: {type(error).__name__}: {error}"
+
+    def _load(self, settings: Config, weights_actor: str) -> None:
         torch.set_num_threads(settings.threads_per_worker)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         data = load_data(settings)
@@ -35,8 +45,6 @@ class Evaluator(tune.Trainable):
             self.network = make_network(settings.network, data)
         self.network.load_state_dict(fetch_weights(weights_actor), assign=True)
         self.network.to(self.device).eval()
-        self.worker = f"{os.uname().nodename}-{os.getpid()}"
-        self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes the next trial's candidates; the actor stays as it is."""
@@ -44,6 +52,8 @@ class Evaluator(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
+        if self.setup_error:
+            return {"setup_error": self.setup_error, "done": True}
         start, cpu_start = time.perf_counter(), time.process_time()
         answers = self._answers()
         seconds = (time.perf_counter() - start) / len(answers)

@@ -8,8 +8,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from pipeline.config import Config, RayConfig
 
@@ -61,15 +63,17 @@ def ray_session(config: Config) -> Iterator[Resources]:
 
 def _connect(settings: RayConfig) -> None:
     os.environ.update(WORKER_ENVIRONMENT)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are reported by the searcher
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options = {
+    options: dict[str, Any] = {
         "runtime_env": {"env_vars": WORKER_ENVIRONMENT | {"PYTHONPATH": _python_path()}},
         "logging_level": logging.ERROR,
         "log_to_driver": False,
         "namespace": "autosnn",
     }
     if settings.address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nothing listens beyond this machine
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        _stay_on_loopback()
         ray.init(
             address="local",
             include_dashboard=settings.dashboard,
@@ -85,6 +89,16 @@ def _connect(settings: RayConfig) -> None:
             f"ray.address is '{settings.address}', but no Ray cluster answers there: {error}. Start one with "
             "'ray start --head', or leave --ray.address out to use this machine alone."
         ) from error
+
+
+def _stay_on_loopback() -> None:
+    """Lets a Ray of our own listen on 127.0.0.1 alone.
+
+    Ray turns a node address of 127.0.0.1 into the machine's public one unless this switch, which it keeps
+    for desktops, says that no other machine will join.
+    """
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def _python_path() -> str:

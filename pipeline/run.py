@@ -111,7 +111,9 @@ def evaluate(run: RunFolder, config: Config, text: str) -> None:
     )
     synops, macs = result.synops or 0.0, result.macs or 0.0
     say(f"architecture  {architecture}")
-    say(f"accuracy      {percent(result.accuracy)} of {result.num_samples:,} D_val samples, inherited weights")
+    say(
+        f"accuracy      {percent(result.accuracy)} of {result.num_samples:,} D_val samples, inherited weights"
+    )
     say(f"spikes        {result.spikes:,.0f} per sample, firing rate {result.firing_rate:.4f}")
     say(f"fitness       {fitness:.4f} (spike_exponent {config.search.spike_exponent})")
     say(f"operations    {synops:,.0f} SynOps, {macs:,.0f} MACs per sample")

@@ -30,16 +30,18 @@ def search(run: RunFolder, config: Config) -> SearchResult:
     Raises:
         FileNotFoundError: The run has no super-network yet.
         ValueError: Its weights do not have the hash they were written with.
-        RuntimeError: Every evaluation failed.
+        RuntimeError: An evaluator could not start, or every evaluation failed.
     """
     supernet = run.read_supernet()
     algorithm = make_search(config, supernet.spikes_reference)
     known = {row.architecture: row for row in run.read_evaluations() if not row.error}
+    table: list[EvaluationRow] = []
     start = time.perf_counter()
     with ray_session(config) as resources, SearchProgress(algorithm, start) as progress:
 
         def on_rows(rows: list[EvaluationRow]) -> None:
             run.append_evaluations(rows)
+            table.extend(rows)
             progress.update(rows)
 
         name = f"weights-{uuid.uuid4().hex}"
@@ -53,7 +55,8 @@ def search(run: RunFolder, config: Config) -> SearchResult:
             ray.kill(holder)
     seconds = time.perf_counter() - start
     gpu_seconds = seconds * resources.num_workers * resources.gpus_per_worker
-    result = _result(algorithm, config, resources, run, Cost(seconds, cpu_seconds, gpu_seconds))
+    result = _result(algorithm, config, resources, table, Cost(seconds, cpu_seconds, gpu_seconds))
+    run.close_evaluations(table)
     write_json(run.best_file, result)
     return result
 
@@ -91,18 +94,24 @@ def _run_trials(
             ),
         )
         grid = tuner.fit()
-        return sum((trial.metrics or {}).get("cpu_seconds", 0.0) for trial in grid)
+        if searcher.setup_error:
+            raise RuntimeError(f"An evaluator could not start on {searcher.setup_error}")
+        trials = [grid[i].metrics or {} for i in range(len(grid))]
+        return sum(metrics.get("cpu_seconds", 0.0) for metrics in trials)
 
 
 def _result(
-    algorithm: SpikeAwareEvolution, config: Config, resources: Resources, run: RunFolder, cost: Cost
+    algorithm: SpikeAwareEvolution,
+    config: Config,
+    resources: Resources,
+    rows: list[EvaluationRow],
+    cost: Cost,
 ) -> SearchResult:
     assert algorithm.finished, "Tune ended the run before the search was finished"
     ranking = algorithm.ranking()
     if not ranking:
-        errors = sorted({row.error for row in run.read_evaluations()})
+        errors = sorted({row.error for row in rows})
         raise RuntimeError(f"All {len(algorithm.results)} evaluations failed: {'; '.join(errors)[:1000]}")
-    rows = run.close_evaluations()
     best = next(row for row in rows if row.candidate_id == ranking[0].id)
     return SearchResult(
         best=best,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +44,18 @@ class EvolutionSearcher(Searcher):
         self.num_workers = num_workers
         self.known = dict(known or {})
         self.on_rows = on_rows
+        self.setup_error = ""
         self._waiting: list[list[Candidate]] = []
         self._live: dict[str, list[Candidate]] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """The next group of candidates; None while results are awaited, FINISHED at the end."""
         if not self._waiting:
             self._waiting = self._groups(self._ask_unknown())
+        if self.setup_error or (not self._waiting and self.search.finished):
+            return Searcher.FINISHED
         if not self._waiting:
-            return Searcher.FINISHED if self.search.finished else None
+            return None
         group = self._waiting.pop(0)
         self._live[trial_id] = group
         return {"candidates": [(c.id, str(c.architecture)) for c in group]}
@@ -62,8 +66,14 @@ class EvolutionSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Files the results of a group; without a result every candidate of it counts as failed."""
+        """Files the results of a group; without a result every candidate of it counts as failed.
+
+        A trial actor that could not load data or weights ends the search: no candidate is to blame.
+        """
         group = self._live.pop(trial_id, [])
+        if result and result.get("setup_error"):
+            self.setup_error = result["setup_error"]
+            return
         answers = {} if error or not result else {a["candidate_id"]: a for a in result["answers"]}
         lost = {"error": "the trial ended without a result (its process died or was stopped)"}
         self._file([self._row(c, answers.get(c.id, lost)) for c in group])
@@ -98,7 +108,7 @@ class EvolutionSearcher(Searcher):
         number = min(len(candidates), math.ceil(number / self.num_workers) * self.num_workers)
         ordered = sorted(candidates, key=lambda c: (c.generation, c.architecture.blocks))
         bounds = [round(i * len(ordered) / number) for i in range(number + 1)] if number else []
-        return [ordered[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        return [ordered[a:b] for a, b in pairwise(bounds)]
 
     def _row(self, candidate: Candidate, answer: Mapping[str, Any]) -> EvaluationRow:
         evaluation = None if answer["error"] else _evaluation(answer)

@@ -1,7 +1,7 @@
 """One training from scratch, as a stream of events; where it runs and where its files go is not its affair.
 
-It yields how far it got, a record per epoch, a checkpoint now and then, and the result at the end. Given a checkpoint it goes
-on from there as if it had not been interrupted.
+It yields how far it got, a record per epoch, a checkpoint now and then, and the result at the end. Given
+a checkpoint it goes on from there as if it had not been interrupted.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class _Training:
             self.architecture = config.network.parse_architecture(job.architecture)
         self.settings = config.retrain if self.architecture else config.supernet
         self.network = make_network(config.network, data, architecture=self.architecture, seed=job.seed)
-        self.network.to(self.device, memory_format=torch.channels_last)
+        self.network.to(self.device).to(memory_format=torch.channels_last)
         self.trainer = Trainer(
             self.network,
             data.retrain_train() if self.architecture else data.supernet_train(),

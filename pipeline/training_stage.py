@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from pipeline.artifacts import write_with
+from pipeline.artifacts import write_bytes
 from pipeline.console import TrainingProgress, say
 from pipeline.curves import write_curves
 from pipeline.records import EpochRecord
@@ -90,8 +90,7 @@ def run_trainings(
             elif isinstance(event, EpochRecord):
                 write_curves(curves[job.place], event)
             elif isinstance(event, Checkpoint):
-                data = event.data
-                write_with(checkpoints[job.place], lambda path, data=data: path.write_bytes(data))
+                write_bytes(checkpoints[job.place], event.data)
             else:
                 on_trained(job.place, event)
                 checkpoints[job.place].unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -56,13 +57,13 @@ class WeightsHolder:
         return self.handle
 
 
-def start_weights_holder(file: Path, sha256: str, *, name: str) -> ray.actor.ActorHandle:
+def start_weights_holder(file: Path, sha256: str, *, name: str) -> Any:
     """Starts the actor under a name by which evaluators find it; it restarts by itself.
 
     Raises:
         ValueError: The file does not have the hash.
     """
-    actor = (
+    actor: Any = (
         ray.remote(WeightsHolder)
         .options(name=name, num_cpus=0, max_restarts=-1, max_task_retries=-1)
         .remote(str(file.resolve()), sha256)
@@ -81,7 +82,7 @@ def fetch_weights(name: str) -> dict[str, torch.Tensor]:
     Args:
         name: Name of the actor.
     """
-    actor = ray.get_actor(name)
+    actor: Any = ray.get_actor(name)
     try:
         arrays: Weights = ray.get(ray.get(actor.hand_out.remote()).ref)
     except ray.exceptions.ObjectLostError:  # its owner died in between; the new one has put it again

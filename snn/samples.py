@@ -8,8 +8,8 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import socket
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress

@@ -31,7 +31,11 @@ def test_named_config_survives_json(name: str) -> None:
 
 def test_paper_settings_are_the_defaults() -> None:
     config = named_config("cifar10")
-    assert (config.supernet.epochs, config.supernet.batch_size, config.supernet.learning_rate) == (600, 96, 1e-3)
+    assert (config.supernet.epochs, config.supernet.batch_size, config.supernet.learning_rate) == (
+        600,
+        96,
+        1e-3,
+    )
     search = config.search
     assert (search.population_size, search.num_parents, search.num_mutants) == (20, 10, 10)
     assert (search.max_evaluations, search.mutation_probability, search.spike_exponent) == (400, 0.2, -0.08)
@@ -58,7 +62,10 @@ def test_paper_settings_are_the_defaults() -> None:
         (lambda: RetrainConfig(val_fraction=0), r"retrain\.val_fraction must lie between 0 and 1"),
         (lambda: RetrainConfig(architectures=()), r"need at least one entry each"),
         (lambda: RayConfig(num_workers=0), r"ray\.num_workers must be at least 1, got 0"),
-        (lambda: Config(retrain=RetrainConfig(architectures=("SRB_k3",))), "has 1 blocks; this backbone has 5"),
+        (
+            lambda: Config(retrain=RetrainConfig(architectures=("SRB_k3",))),
+            "has 1 blocks; this backbone has 5",
+        ),
         (lambda: config_from_json({"serach": {}}), "Unknown settings serach"),
         (lambda: config_from_json({"search": {"lambda": 1}}), r"Unknown settings search\.lambda"),
     ],

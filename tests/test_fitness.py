@@ -38,8 +38,6 @@ def test_pareto_front_holds_exactly_the_undominated_points() -> None:
     assert front == [5, 0, 1, 4]
 
     def dominated(i: int) -> bool:
-        return any(
-            a >= points[i][0] and s <= points[i][1] and (a, s) != points[i] for a, s in points
-        )
+        return any(a >= points[i][0] and s <= points[i][1] and (a, s) != points[i] for a, s in points)
 
     assert {points[i] for i in front} == {points[i] for i in range(len(points)) if not dominated(i)}

@@ -10,7 +10,14 @@ import torch
 from snn.blocks import make_block
 from snn.network import SpikingNetwork, child_weights, firing_rates, num_parameters
 from snn.neuron import SpikingNeuron
-from snn.search_space import ALL_BLOCKS, AUTOSNN_BLOCKS, Architecture, SearchedLayer, SearchSpace, make_backbone
+from snn.search_space import (
+    ALL_BLOCKS,
+    AUTOSNN_BLOCKS,
+    Architecture,
+    SearchedLayer,
+    SearchSpace,
+    make_backbone,
+)
 from snn.spikes import count_operations, record_spikes
 
 BACKBONES = ("AutoSNN", "SNN_2", "SNN_3", "SNN_4")
@@ -33,9 +40,7 @@ def make(backbone="AutoSNN", candidates=None, *, stem="image", shape=(3, 16, 16)
     macro = make_backbone(backbone, channels=4, stem=stem)
     candidates = candidates or [AUTOSNN_BLOCKS] * len(macro.layers)
     return lively(
-        SpikingNetwork(
-            macro, candidates, input_shape=shape, num_classes=3, time_steps=time_steps, **options
-        )
+        SpikingNetwork(macro, candidates, input_shape=shape, num_classes=3, time_steps=time_steps, **options)
     )
 
 
@@ -125,7 +130,9 @@ def test_autosnn_has_the_known_number_of_parameters(channels: int, millions: flo
 
 def test_synaptic_operations_are_the_connections_that_spikes_really_have() -> None:
     conv = torch.nn.Conv2d(2, 3, 3, padding=1, bias=False)
-    network = torch.nn.ModuleDict({"stem": torch.nn.ModuleDict({"conv": torch.nn.Conv2d(1, 1, 1)}), "c": conv})
+    network = torch.nn.ModuleDict(
+        {"stem": torch.nn.ModuleDict({"conv": torch.nn.Conv2d(1, 1, 1)}), "c": conv}
+    )
     x = torch.zeros(1, 2, 5, 5)
     x[0, 0, 2, 2] = 1  # in the middle: 9 positions of 3 channels
     x[0, 1, 0, 0] = 1  # in the corner: 4 positions of 3 channels

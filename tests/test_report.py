@@ -263,7 +263,8 @@ def evaluation_row(
 
 def store_search(run: RunFolder) -> EvaluationRow:
     run.append_evaluations(evaluation_rows())
-    rows = run.close_evaluations()
+    rows = run.read_evaluations()
+    run.close_evaluations(rows)
     best = max(rows, key=lambda row: (row.fitness or 0.0, -row.candidate_id))
     cost = Cost(720.0, 1400.0, 0.0)
     result = SearchResult(best, "evolution", -0.08, 56_210.0, len(rows), 1, 3_125, 2, cost)

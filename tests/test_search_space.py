@@ -76,7 +76,9 @@ def test_snn3_replaces_pools_by_searched_strided_layers() -> None:
     assert len(SearchSpace(len(layers))) == 390_625
 
 
-@pytest.mark.parametrize(("size", "stem"), [(32, "image"), (34, "image"), (64, "tiny_imagenet"), (128, "event")])
+@pytest.mark.parametrize(
+    ("size", "stem"), [(32, "image"), (34, "image"), (64, "tiny_imagenet"), (128, "event")]
+)
 def test_stem_is_chosen_by_the_size_of_the_input(size: int, stem: str) -> None:
     assert stem_for_size(size, size) == stem
 

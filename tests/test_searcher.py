@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from ray.tune.search import Searcher
+from test_evolution import evaluate, make
 
 from pipeline.evolution import RandomSearch, SpikeAwareEvolution
 from pipeline.records import EvaluationRow
 from pipeline.searcher import EvolutionSearcher
 from snn.search_space import Architecture
-from test_evolution import evaluate, make
 
 
 def answer(candidate_id: int, text: str) -> dict:

@@ -7,10 +7,10 @@ import io
 import numpy as np
 import pytest
 import torch
+from test_network import make
 
 from snn.search_space import SearchSpace
 from snn.training import EpochMeans, SampleSet, Trainer, TrainingDiverged
-from test_network import make
 
 CPU = torch.device("cpu")
 

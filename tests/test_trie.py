@@ -7,13 +7,13 @@ import random
 import numpy as np
 import pytest
 import torch
+from test_network import make
 
 from snn.network import firing_rates
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
 from snn.spikes import record_spikes
 from snn.training import SampleSet
 from snn.trie import count_block_runs, evaluate_architectures
-from test_network import make
 
 CPU = torch.device("cpu")
 
