@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -11,32 +12,22 @@ from typing import Self
 from tqdm import tqdm
 
 from pipeline.evolution import SpikeAwareEvolution
+from pipeline.formats import duration, percent
 from pipeline.records import EvaluationRow
+
+
+# Where there is no terminal to draw a bar on, a line tells now and then how far a training is.
+_SECONDS_BETWEEN_LINES = 60
 
 
 def say(text: str) -> None:
     """Prints a line without tearing a bar apart."""
-    tqdm.write(text, file=sys.stdout)
+    tqdm.write(text.replace("\u00a0", " "), file=sys.stdout)  # terminals break lines well enough
     sys.stdout.flush()
 
 
-def percent(share: float | None) -> str:
-    """0.612 as "61.2 %"."""
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: "8 s", "2 min 05 s", "3 h 20 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 class TrainingProgress:
-    """A bar over all samples that one or more trainings will see, with samples/s and time left.
+    """A bar over all samples that one or more trainings will see, with images/s and time left.
 
     Args:
         title: What is trained.
@@ -45,6 +36,7 @@ class TrainingProgress:
 
     def __init__(self, title: str, total: int) -> None:
         self._bar = _bar(title, total, "img")
+        self._last_line = time.monotonic()
 
     def close(self) -> None:
         self._bar.close()
@@ -54,6 +46,9 @@ class TrainingProgress:
         if note:
             self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(samples)
+        if not sys.stderr.isatty() and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            say(f"  {self._bar}")
 
 
 class SearchProgress:
@@ -98,7 +93,7 @@ class SearchProgress:
         left = (time.perf_counter() - self.start) / done * (self.total - done)
         generation = (done - 1) // self.search.settings.population_size
         say(
-            f"  generation {generation:>2}  {done}/{self.total} evaluated  "
+            f"  generation {generation:>2}  {done}/{self.total}  "
             f"best {percent(result.accuracy)}, {result.spikes:,.0f} spikes  {duration(left)} left"
         )
         if best.id != self._best:
@@ -107,13 +102,12 @@ class SearchProgress:
 
 
 def _bar(title: str, total: int, unit: str) -> tqdm:
-    terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
         desc=title,
         unit=unit,
         leave=False,
-        disable=not terminal,
+        file=sys.stderr if sys.stderr.isatty() else open(os.devnull, "w"),  # noqa: SIM115
         mininterval=0.5,
         ncols=min(shutil.get_terminal_size().columns - 1, 120),
     )

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline import report_format as fmt
+from pipeline import formats as fmt
 
 _TOP = 34  # pixels above the first part
 _ROW = 58  # pixels from one part to the next

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline import report_format as fmt
+from pipeline import formats as fmt
 from pipeline.report_drawing import network_drawing
 from pipeline.report_figures import epoch_chart, evaluations_chart, fitness_chart
 from pipeline.report_page import columns, escape, facts, missing, note, page, section, table

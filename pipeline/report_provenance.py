@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline import report_format as fmt
+from pipeline import formats as fmt
 from pipeline.report_page import columns, escape, facts, folded, note, section, table
 
 STAGE_NAMES = {"supernet": "Super-network", "search": "Search", "retrain": "Retraining"}

@@ -6,7 +6,8 @@ from safetensors.torch import save_file
 
 from pipeline.artifacts import RunFolder, write_json, write_with
 from pipeline.config import Config
-from pipeline.console import percent, say
+from pipeline.console import say
+from pipeline.formats import percent
 from pipeline.ray_session import ray_session
 from pipeline.records import EpochRecord, PaperProtocol, RetrainResult
 from pipeline.training_job import Trained, TrainingJob

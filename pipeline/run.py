@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pipeline.artifacts import RunFolder, write_json
 from pipeline.config import Config
-from pipeline.console import duration, percent, say
+from pipeline.console import say
 from pipeline.data import load_data
 from pipeline.environment import describe_environment
+from pipeline.formats import duration, percent
 from pipeline.networks import make_network
 from pipeline.ray_session import ray_session
 from pipeline.report import write_report

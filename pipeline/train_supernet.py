@@ -11,8 +11,9 @@ from torch import Tensor
 
 from pipeline.artifacts import RunFolder, file_sha256, write_json, write_with
 from pipeline.config import Config
-from pipeline.console import duration, percent, say
+from pipeline.console import say
 from pipeline.data import load_data
+from pipeline.formats import duration, percent
 from pipeline.networks import make_network
 from pipeline.ray_session import ray_session
 from pipeline.records import Cost, SupernetResult

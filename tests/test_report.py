@@ -191,7 +191,7 @@ def test_not_a_number_becomes_null(tmp_path: Path) -> None:
 def started_run(path: Path) -> RunFolder:
     """A run folder before its first stage."""
     run = RunFolder(path)
-    run.open_with(CONFIG)
+    run.keep(CONFIG)
     write_json(run.environment_file, ENVIRONMENT)
     return run
 

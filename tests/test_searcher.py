@@ -79,6 +79,16 @@ def test_lost_trial_counts_as_failed_and_the_search_goes_on() -> None:
     assert lost and all(row.fitness is None and "without a result" in row.error for row in lost)
 
 
+def test_evaluator_that_cannot_start_ends_the_search_and_blames_no_candidate() -> None:
+    searcher = EvolutionSearcher(make(), num_workers=2)
+    searcher.suggest("a")
+    searcher.suggest("b")
+    searcher.on_trial_complete("a", {"setup_error": "node7: FileNotFoundError: no data"})
+    assert searcher.suggest("c") == Searcher.FINISHED
+    assert searcher.setup_error == "node7: FileNotFoundError: no data"
+    assert not searcher.search.results
+
+
 def test_generation_is_shared_out_evenly_in_groups_with_common_prefixes() -> None:
     searcher = EvolutionSearcher(make(), num_workers=2)
     first, second = searcher.suggest("a")["candidates"], searcher.suggest("b")["candidates"]
