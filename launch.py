@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from pipeline.config import CONFIGS, Config, named_config
+from pipeline.config import Config
+from pipeline.named_configs import CONFIGS, named_config
 
 if TYPE_CHECKING:
     from pipeline.artifacts import RunFolder
@@ -27,6 +28,7 @@ Spike-aware architecture search for spiking neural networks, on Ray Tune.
 
 one stage of a run folder:
   python launch.py train-supernet|search|retrain|report RUN_DIR
+  python launch.py retrain RUN_DIR --on NAME [--architecture best|NAME]    on another config's data set
   python launch.py evaluate RUN_DIR --architecture SRB_k5-SRB_k5-skip_connect-SRB_k3-SRB_k5
   python launch.py import-checkpoint FILE RUN_DIR [--config NAME]
 
@@ -89,6 +91,26 @@ def stage(name: str, arguments: Sequence[str]) -> None:
         STAGES[name](folder, config)
 
 
+def retrain(arguments: Sequence[str]) -> None:
+    """Stage 3, or with --on the retraining of a found architecture on another data set."""
+    if "--on" not in arguments:
+        stage("retrain", arguments)
+        return
+    rest = list(arguments)
+    name = _taken_from(rest, "--on", "the name of a config")
+    text = _taken_from(rest, "--architecture", "an architecture") if "--architecture" in rest else "best"
+    if not rest or rest[0].startswith("-"):
+        raise ValueError("'retrain --on' needs the folder of the run whose architecture it takes.")
+    source, _ = _open(Path(rest.pop(0)), None)
+    default = source.path / "transfer" / f"{name}-{text}"
+    config, run_dir = _read_run_arguments("retrain RUN_DIR --on", [name, *rest], run_dir=default)
+    from pipeline.artifacts import RunFolder
+    from pipeline.run import run_transfer
+
+    with _resume_line(f"python launch.py {' '.join(sys.argv[1:])}"):
+        run_transfer(source, text, RunFolder(run_dir), config)
+
+
 def evaluate(arguments: Sequence[str]) -> None:
     """One architecture, scored with the super-network."""
 
@@ -148,7 +170,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "run": run,
     "train-supernet": partial(stage, "train-supernet"),
     "search": partial(stage, "search"),
-    "retrain": partial(stage, "retrain"),
+    "retrain": retrain,
     "report": partial(stage, "report"),
     "evaluate": evaluate,
     "import-checkpoint": import_checkpoint,
@@ -176,7 +198,19 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _read_run_arguments(command: str, arguments: Sequence[str]) -> tuple[Config, Path]:
+def _taken_from(arguments: list[str], flag: str, what: str) -> str:
+    """Removes `flag VALUE` from the arguments and returns the value."""
+    place = arguments.index(flag)
+    if place + 1 == len(arguments):
+        raise ValueError(f"{flag} needs {what}.")
+    value = arguments[place + 1]
+    del arguments[place : place + 2]
+    return value
+
+
+def _read_run_arguments(
+    command: str, arguments: Sequence[str], run_dir: Path | None = None
+) -> tuple[Config, Path]:
     if not arguments or arguments[0].startswith("-"):
         names = ", ".join(CONFIGS)
         raise ValueError(f"'{command}' needs the name of a config: one of {names}.")
@@ -186,7 +220,7 @@ def _read_run_arguments(command: str, arguments: Sequence[str]) -> tuple[Config,
         _RunArguments,
         prog=f"launch.py {command} {name}",
         args=rest,
-        default=_RunArguments(**named, run_dir=Path("runs") / name),
+        default=_RunArguments(**named, run_dir=run_dir or Path("runs") / name),
     )
     config = Config(**{field.name: getattr(read, field.name) for field in fields(Config)})
     return _with_data_at(config, config.data.root), read.run_dir

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,7 +30,7 @@ from pipeline.records import (
     SearchResult,
     SupernetResult,
 )
-from snn.fitness import Evaluation
+from snn.fitness import Evaluation, TimeCourse
 
 
 class RunFolder:
@@ -75,6 +77,10 @@ class RunFolder:
 
     def curves_folder(self, training: str) -> Path:
         return self.path / "tensorboard" / training
+
+    @property
+    def event_examples_file(self) -> Path:
+        return self.path / "event_examples.npz"
 
     @property
     def report_json_file(self) -> Path:
@@ -156,12 +162,13 @@ class RunFolder:
         values = self._read(
             self.retrained_metrics_file(number), f"retrain with: python launch.py retrain {self.path}"
         )
-        paper = values.pop("paper_protocol")
+        paper, course = values.pop("paper_protocol"), values.pop("time_course", None)
         return RetrainResult(
             test=Evaluation(**values.pop("test")),
             paper_protocol=PaperProtocol(**paper) if paper else None,
             cost=Cost(**values.pop("cost")),
             history=tuple(EpochRecord(**record) for record in values.pop("history")),
+            time_course=TimeCourse(**course) if course else None,
             **values,
         )
 
@@ -188,6 +195,12 @@ class RunFolder:
         _write_rows(self.evaluations_file, sorted(rows, key=lambda row: row.candidate_id))
         for part in self.evaluation_parts.glob("*.parquet"):
             part.unlink()
+
+    def write_event_examples(self, arrays: dict[str, Any]) -> None:
+        """Writes one sample of each class, for the report to draw."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        write_bytes(self.event_examples_file, buffer.getvalue())
 
     def _read(self, path: Path, advice: str) -> dict[str, Any]:
         if not path.exists():

@@ -1,13 +1,13 @@
-"""A run's settings: one dataclass tree, checked at the door, and the named configs."""
+"""A run's settings: one dataclass tree, checked at the door."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from snn.search_space import (
     AUTOSNN_BLOCKS,
@@ -20,7 +20,17 @@ from snn.search_space import (
     make_backbone,
 )
 
-DatasetName = Literal["digits", "cifar10", "cifar100", "svhn", "tiny_imagenet"]
+ImageDataset = Literal["digits", "cifar10", "cifar100", "svhn", "tiny_imagenet"]
+EventDataset = Literal[
+    "digits_events",
+    "nmnist",
+    "cifar10_dvs",
+    "dvs128_gesture",
+    "ncaltech101",
+    "asl_dvs",
+    "poker_dvs",
+    "recordings",
+]
 
 
 def _at_least(section: str, minimum: float, **values: float | None) -> None:
@@ -33,8 +43,9 @@ def _at_least(section: str, minimum: float, **values: float | None) -> None:
 class DataConfig:
     """Which samples are trained, validated and tested on."""
 
-    dataset: DatasetName = "cifar10"
-    """Data set; `digits` ships with scikit-learn, the others are read below `root`."""
+    dataset: ImageDataset | EventDataset = "cifar10"
+    """Data set; `digits` ships with scikit-learn, `digits_events` is simulated from it, the others are read
+    below `root`; `recordings` is a folder SPLIT/CLASS/FILE of event-camera recordings."""
     root: Path = Path("data")
     """Folder of the data sets; no part of a run's identity."""
     download: bool = False
@@ -48,9 +59,25 @@ class DataConfig:
     flip: bool = True
     """Mirror training images at random; off where a mirror image is another class or none."""
     crop_padding: int = 4
-    """Pixels of zero padding for the random crop of training images."""
+    """Pixels by which training samples are shifted at most (random crop after zero padding)."""
     cutout: int = 0
-    """Side in pixels of the square blanked at random in training images; 0 is off."""
+    """Side in pixels of the square blanked at random in training samples; 0 is off."""
+    event_drop: float = 0.0
+    """Events only: the largest share of events dropped at random from a training sample."""
+    bin_by: Literal["time", "count"] = "count"
+    """Events only: the T frames of a sample last equally long, or hold equally many events."""
+    window_ms: float = 0.0
+    """Events only: long recordings are cut into windows of so many milliseconds; 0 keeps them whole."""
+    crop: int = 0
+    """Events only: side in pixels of the centred square that is kept; 0 keeps the whole sensor."""
+    downsample: int = 1
+    """Events only: so many pixels in each direction become one."""
+    denoise_us: int = 0
+    """Events only: drops events without a neighbour in the last so many microseconds; 0 is off."""
+    max_count: int = 255
+    """Events only: counts of a frame's pixel are clipped there; 1 keeps whether there was an event."""
+    event_values: Literal["count", "normalised"] = "count"
+    """Events only: the network sees counts, or counts divided by the sample's mean count."""
 
     def __post_init__(self) -> None:
         if not 0 < self.train_fraction < 1:
@@ -58,7 +85,14 @@ class DataConfig:
                 f"data.train_fraction must lie between 0 and 1 (both excluded), got {self.train_fraction}."
             )
         _at_least("data", 0, crop_padding=self.crop_padding, cutout=self.cutout)
+        if not 0 <= self.event_drop < 1:
+            raise ValueError(f"data.event_drop must be in [0, 1), got {self.event_drop}.")
         _at_least("data", 2, max_train_samples=self.max_train_samples, max_test_samples=self.max_test_samples)
+
+    @property
+    def is_events(self) -> bool:
+        """Whether the samples are event frames [T, 2, H, W] rather than images [C, H, W]."""
+        return self.dataset in get_args(EventDataset)
 
 
 @dataclass(frozen=True)
@@ -315,54 +349,3 @@ def _build(cls: Any, values: dict[str, Any], prefix: str) -> Any:
         else:
             arguments[name] = Path(value) if isinstance(default, Path) else value
     return cls(**arguments)
-
-
-_CIFAR10 = Config()
-
-CONFIGS: dict[str, Config] = {
-    "demo": Config(
-        name="demo",
-        data=DataConfig(dataset="digits", flip=False, crop_padding=2),
-        network=NetworkConfig(channels=8, time_steps=2),
-        supernet=SupernetConfig(epochs=15, batch_size=48, learning_rate=3e-3),
-        search=SearchConfig(max_evaluations=60),
-        retrain=RetrainConfig(
-            epochs=10, batch_size=48, learning_rate=3e-3, learning_rate_schedule="cosine", eval_every=2
-        ),
-    ),
-    "cifar10": _CIFAR10,
-    "cifar10_small": replace(
-        _CIFAR10,
-        name="cifar10_small",
-        data=DataConfig(max_train_samples=10_000, crop_padding=0),
-        network=NetworkConfig(time_steps=2),
-        supernet=SupernetConfig(epochs=12, batch_size=48, learning_rate=2e-3, checkpoint_every=1),
-        search=SearchConfig(max_evaluations=100),
-        retrain=RetrainConfig(
-            architectures=("best", "autosnn", "all-SCB_k3"),
-            seeds=(0, 1),
-            epochs=4,
-            batch_size=48,
-            learning_rate=2e-3,
-            learning_rate_schedule="cosine",
-            eval_every=2,
-            checkpoint_every=1,
-        ),
-    ),
-    "cifar100": replace(_CIFAR10, name="cifar100", data=DataConfig(dataset="cifar100")),
-    "svhn": replace(_CIFAR10, name="svhn", data=DataConfig(dataset="svhn", flip=False)),
-    "tiny_imagenet": replace(
-        _CIFAR10, name="tiny_imagenet", data=DataConfig(dataset="tiny_imagenet", crop_padding=8)
-    ),
-}
-
-
-def named_config(name: str) -> Config:
-    """The named config `name`.
-
-    Raises:
-        ValueError: No config of that name.
-    """
-    if name not in CONFIGS:
-        raise ValueError(f"Unknown config '{name}'; choose from: {', '.join(CONFIGS)}.")
-    return CONFIGS[name]

@@ -15,7 +15,6 @@ from pipeline.evolution import SpikeAwareEvolution
 from pipeline.formats import duration, percent
 from pipeline.records import EvaluationRow
 
-
 # Where there is no terminal to draw a bar on, a line tells now and then how far a training is.
 _SECONDS_BETWEEN_LINES = 60
 
@@ -107,7 +106,7 @@ def _bar(title: str, total: int, unit: str) -> tqdm:
         desc=title,
         unit=unit,
         leave=False,
-        file=sys.stderr if sys.stderr.isatty() else open(os.devnull, "w"),  # noqa: SIM115
+        file=sys.stderr if sys.stderr.isatty() else open(os.devnull, "w"),
         mininterval=0.5,
         ncols=min(shutil.get_terminal_size().columns - 1, 120),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.config import Config
+from pipeline.config import Config, DataConfig
+from snn.event_files import FLIPS_ALLOWED
+from snn.events import load_events
+from snn.frames import FrameSettings, augment_frames, to_network_input
 from snn.images import augment_images, load_images, normalise_images
 from snn.samples import LabelledSamples
 from snn.splits import balanced_subset, stratified_split
@@ -36,8 +39,8 @@ class RunData:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of a sample."""
-        channels, height, width = self.train.samples.shape[1:]
+        """(C, H, W) of an image or of an event frame."""
+        channels, height, width = self.train.samples.shape[-3:]
         return channels, height, width
 
     @property
@@ -56,7 +59,12 @@ class RunData:
         """The part of D_val that candidates are scored on."""
         indices = self._supernet_split[1]
         size = self.config.search.max_val_samples
-        chosen = balanced_subset(self.train.labels[indices], size=size, seed=self.config.seed)
+        chosen = balanced_subset(
+            self.train.labels[indices],
+            size=size,
+            seed=self.config.seed,
+            groups=self.train.groups[indices],
+        )
         return self._train_set(indices[chosen])
 
     def retrain_train(self) -> SampleSet:
@@ -93,7 +101,15 @@ class RunData:
                 "samples_per_class": dict(zip(source.class_names, numbers, strict=True)),
                 "notes": list(source.notes),
             }
+            if self.config.data.is_events:
+                facts[name]["events_per_sample"] = _events_per_sample(samples)
         return facts
+
+    def examples(self) -> dict[str, NDArray[Any]]:
+        """One training sample of each class that has any: `samples`, and `class_names` in the same order."""
+        labels, places = np.unique(self.train.labels[self._used], return_index=True)
+        names = np.array(self.train.class_names)[labels]
+        return {"samples": self.train.samples[self._used[places]], "class_names": names}
 
     @cached_property
     def _used(self) -> Indices:
@@ -126,16 +142,20 @@ class RunData:
         return SampleSet(self.train.samples, self.train.labels, indices, self._prepare)
 
     def _prepare(self, samples: Tensor, generator: torch.Generator | None) -> Tensor:
-        data = self.config.data
-        if generator is not None:
-            samples = augment_images(
-                samples,
-                flip=data.flip,
-                crop_padding=data.crop_padding,
-                cutout=data.cutout,
-                generator=generator,
-            )
-        return normalise_images(samples, data.dataset)
+        prepare = _prepare_frames if self.config.data.is_events else _prepare_images
+        return prepare(self.config.data, samples, generator)
+
+
+def _events_per_sample(samples: SampleSet) -> dict[str, float]:
+    """Counts that the frames hold, after cropping and clipping."""
+    counts = np.array([samples.samples[i].sum(dtype=np.int64) for i in samples.indices])
+    quantities = {
+        "min": counts.min(),
+        "median": np.median(counts),
+        "mean": counts.mean(),
+        "max": counts.max(),
+    }
+    return {name: float(value) for name, value in quantities.items()}
 
 
 def load_data(config: Config) -> RunData:
@@ -145,6 +165,47 @@ def load_data(config: Config) -> RunData:
         FileNotFoundError: The data set is not below `data.root`; the message names what was looked for.
     """
     data = config.data
-    train = load_images(data.dataset, "train", root=data.root, download=data.download)
-    test = load_images(data.dataset, "test", root=data.root, download=data.download)
-    return RunData(config, train, test)
+    load = partial(load_images, data.dataset, root=data.root, download=data.download)
+    if data.is_events:
+        settings = frame_settings(config)
+        load = partial(load_events, data.dataset, root=data.root, settings=settings, download=data.download)
+    return RunData(config, load("train"), load("test"))
+
+
+def frame_settings(config: Config) -> FrameSettings:
+    """How events become frames in a run."""
+    data = config.data
+    return FrameSettings(
+        time_steps=config.network.time_steps,
+        bin_by=data.bin_by,
+        downsample=data.downsample,
+        crop=data.crop,
+        denoise_us=data.denoise_us,
+        window_ms=data.window_ms,
+        max_count=data.max_count,
+    )
+
+
+def _prepare_images(data: DataConfig, samples: Tensor, generator: torch.Generator | None) -> Tensor:
+    if generator is not None:
+        samples = augment_images(
+            samples,
+            flip=data.flip,
+            crop_padding=data.crop_padding,
+            cutout=data.cutout,
+            generator=generator,
+        )
+    return normalise_images(samples, data.dataset)
+
+
+def _prepare_frames(data: DataConfig, samples: Tensor, generator: torch.Generator | None) -> Tensor:
+    if generator is not None:
+        samples = augment_frames(
+            samples,
+            flip=data.flip and FLIPS_ALLOWED[data.dataset],
+            shift=data.crop_padding,
+            cutout=data.cutout,
+            drop=data.event_drop,
+            generator=generator,
+        )
+    return to_network_input(samples, data.event_values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from snn.fitness import Evaluation
+from snn.fitness import Evaluation, TimeCourse
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,7 @@ class RetrainResult:
         energy_joules: Estimated energy of one inference.
         paper_protocol: The best test epoch, where measured.
         history: Training curve.
+        time_course: Accuracy and spikes over the time steps on the held-out samples, where measured.
     """
 
     label: str
@@ -184,3 +185,4 @@ class RetrainResult:
     paper_protocol: PaperProtocol | None
     cost: Cost
     history: tuple[EpochRecord, ...] = ()
+    time_course: TimeCourse | None = None

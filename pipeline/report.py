@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pipeline.artifacts import RunFolder, file_sha256, write_json, write_text
 from pipeline.config import Config
 from pipeline.records import Cost, EvaluationRow, RetrainResult, SearchResult, SupernetResult
+from pipeline.report_frames import read_examples
 from pipeline.report_html import render
 from snn.fitness import pareto_front
 from snn.search_space import Architecture, Pool, SearchedLayer
@@ -31,7 +32,7 @@ def write_report(run: RunFolder) -> dict[str, Any]:
     """
     report = join_report(run)
     write_json(run.report_json_file, report)
-    write_text(run.report_html_file, render(report))
+    write_text(run.report_html_file, render(report, read_examples(run.event_examples_file)))
     return report
 
 
@@ -46,6 +47,7 @@ def join_report(run: RunFolder) -> dict[str, Any]:
     rows = run.read_evaluations()
     retrained = {number: run.read_retrained(number) for number in run.retrained_numbers()}
     entries = [_retrained_entry(run, number, result) for number, result in retrained.items()]
+    provenance = _provenance(run, config, supernet, list(retrained))
     report = {
         "run": run.path.resolve().name,
         "config_name": config.name,
@@ -59,7 +61,8 @@ def join_report(run: RunFolder) -> dict[str, Any]:
         "retrained": entries,
         "comparison": _comparison(entries),
         "cost": _cost(supernet, chosen, list(retrained.values())),
-        "provenance": _provenance(run, config, supernet, list(retrained)),
+        "provenance": provenance,
+        "events": _events(provenance["data"]) if config.data.is_events else None,
     }
     plain: dict[str, Any] = _plain(report)
     return plain
@@ -184,6 +187,7 @@ def _retrained_entry(run: RunFolder, number: int, result: RetrainResult) -> dict
         "paper_protocol": result.paper_protocol,
         "cost": result.cost,
         "history": result.history,
+        "time_course": result.time_course,
     }
 
 
@@ -236,7 +240,7 @@ def _provenance(
     if run.environment_file.exists():
         environment = json.loads(run.environment_file.read_text(encoding="utf-8"))
     files = [run.config_file, run.environment_file, run.supernet_file, run.evaluations_file, run.best_file]
-    files += [run.retrained_metrics_file(number) for number in numbers]
+    files += [run.event_examples_file] + [run.retrained_metrics_file(number) for number in numbers]
     return {
         "commit": environment.get("commit"),
         "seed": config.seed,
@@ -249,6 +253,22 @@ def _provenance(
             file.relative_to(run.path).as_posix(): file_sha256(file) for file in files if file.exists()
         },
     }
+
+
+def _events(data: Any) -> dict[str, Any]:
+    """Events per sample and notes of each split, and whether a note says that the data are simulated."""
+    known = data if isinstance(data, dict) else {}
+    splits: dict[str, dict[str, Any]] = {
+        name: {
+            "num_samples": split.get("num_samples"),
+            "events_per_sample": split.get("events_per_sample"),
+            "notes": split.get("notes") or [],
+        }
+        for name, split in known.items()
+        if isinstance(split, dict)
+    }
+    simulated = any("SIMULATED" in text for split in splits.values() for text in split["notes"])
+    return {"simulated": simulated, "splits": splits}
 
 
 def _finite(values: Sequence[float | None]) -> list[float]:

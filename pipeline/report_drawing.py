@@ -15,12 +15,12 @@ _BOX_WIDTH = 42  # of the drawing, in percent
 _BAR_LEFT = 47  # of the drawing, in percent
 
 
-def network_drawing(parts: Sequence[dict[str, Any]], time_steps: int) -> str:
+def network_drawing(parts: Sequence[dict[str, Any]], network_input: str) -> str:
     """Boxes from input to output, coloured by spikes, beside bars of the spikes of each.
 
     Args:
         parts: Of each part its name, block, channels, spikes per sample and firing rate.
-        time_steps: T, over which spikes are summed.
+        network_input: What goes in at the top, in words.
     """
     most = max((part["spikes"] or 0.0 for part in parts), default=0.0) or 1.0
     total = sum(part["spikes"] or 0.0 for part in parts) or 1.0
@@ -32,7 +32,7 @@ def network_drawing(parts: Sequence[dict[str, Any]], time_steps: int) -> str:
         'aria-label="The chosen architecture from input to output with spikes of each part">'
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
         'orient="auto"><path d="M0 0L8 4L0 8z" class="head"/></marker></defs>'
-        f'<text x="{middle}%" y="14" class="end">image, {time_steps} time steps</text>'
+        f'<text x="{middle}%" y="14" class="end">{html.escape(network_input)}</text>'
         f"{_arrow(18, _TOP - 2)}{rows}"
         f'<text x="{middle}%" y="{height - 5}" class="end">class with most votes</text></svg>'
     )

@@ -19,8 +19,8 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 
 _PERCENT_TICKS = ".3~p"
 
 
-def evaluations_chart(search: dict[str, Any]) -> str:
-    """Accuracy against spikes of everything evaluated, the Pareto front, the chosen one."""
+def evaluations_chart(search: dict[str, Any], unit: str) -> str:
+    """Accuracy against spikes (per `unit`) of everything evaluated, the Pareto front, the chosen one."""
     scored = [row for row in search["evaluations"] if None not in (row["accuracy"], row["spikes"])]
     front_ids = set(search["pareto_front"])
     front = sorted((row for row in scored if row["candidate_id"] in front_ids), key=lambda r: r["spikes"])
@@ -42,10 +42,10 @@ def evaluations_chart(search: dict[str, Any]) -> str:
     if best is not None:
         marker = {"symbol": "star", "size": 18, "color": ACCENT, "line": {"color": "white", "width": 1.5}}
         figure.add_trace(_points([best], "chosen", marker))
-    _style(figure, "spikes per image", "accuracy on D_val", height=480)
     figure.update_xaxes(tickformat="~s")
-    figure.update_yaxes(tickformat=_PERCENT_TICKS, range=_padded([row["accuracy"] for row in scored]))
-    return _div(figure, "evaluations")
+    percent_axis(figure)
+    figure.update_yaxes(range=_padded([row["accuracy"] for row in scored]))
+    return styled_chart(figure, "evaluations", f"spikes per {unit}", "accuracy on D_val", height=480)
 
 
 def fitness_chart(generations: Sequence[dict[str, Any]]) -> str:
@@ -66,9 +66,8 @@ def fitness_chart(generations: Sequence[dict[str, Any]]) -> str:
                 hovertemplate=f"generation %{{x}}<br>{name}: %{{y:.4f}}<extra></extra>",
             )
         )
-    _style(figure, "generation", "fitness", height=360)
-    figure.update_xaxes(dtick=_whole_ticks(len(generations)), tickformat="d")
-    return _div(figure, "fitness")
+    figure.update_xaxes(dtick=whole_ticks(len(generations)), tickformat="d")
+    return styled_chart(figure, "fitness", "generation", "fitness", height=360)
 
 
 def epoch_chart(
@@ -93,7 +92,6 @@ def epoch_chart(
     figure = go.Figure()
     labels = list(dict.fromkeys(label for label, _ in series))
     for i, (label, history) in enumerate(series):
-        place = labels.index(label) % len(_LINE_COLOURS)
         points = [record for record in history if record[key] is not None]
         figure.add_trace(
             go.Scatter(
@@ -103,9 +101,8 @@ def epoch_chart(
                 legendgroup=label,
                 showlegend=len(labels) > 1 and label not in [earlier for earlier, _ in series[:i]],
                 mode="lines+markers",
-                line={"color": _LINE_COLOURS[place], "width": 2},
-                marker={"symbol": _SYMBOLS[place], "size": 6},
                 hovertemplate=f"epoch %{{x}}: %{{y:{'.1%' if percent else ',.4~g'}}}",
+                **line_style(labels.index(label)),
             )
         )
     if reference[1] is not None:
@@ -113,10 +110,32 @@ def epoch_chart(
         figure.add_annotation(text=reference[0], y=reference[1], x=1, xref="paper", xanchor="right")
         figure.update_annotations(showarrow=False, yanchor="bottom", bgcolor="rgba(255,255,255,0.85)")
         figure.update_annotations(font={"color": MUTED, "size": 11})
-    _style(figure, "epoch", title, height=300)
     last = max((len(history) for _, history in series), default=0)
-    figure.update_xaxes(dtick=_whole_ticks(last), tickformat="d")
+    figure.update_xaxes(dtick=whole_ticks(last), tickformat="d")
     figure.update_yaxes(tickformat=_PERCENT_TICKS if percent else "~s" if key == "spikes" else None)
+    return styled_chart(figure, name, "epoch", title, height=300)
+
+
+def line_style(place: int) -> dict[str, Any]:
+    """Colour and symbol of the line at a place of the legend, from 0."""
+    place %= len(_LINE_COLOURS)
+    colour, symbol = _LINE_COLOURS[place], _SYMBOLS[place]
+    return {"line": {"color": colour, "width": 2}, "marker": {"symbol": symbol, "size": 6}}
+
+
+def percent_axis(figure: go.Figure) -> None:
+    """Shares in [0, 1] on the vertical axis as percentages."""
+    figure.update_yaxes(tickformat=_PERCENT_TICKS)
+
+
+def whole_ticks(number: int) -> int | None:
+    """Distance of ticks on an axis of `number` whole steps; without it plotly marks halves of few."""
+    return 1 if number <= 12 else None
+
+
+def styled_chart(figure: go.Figure, name: str, x_title: str, y_title: str, *, height: int) -> str:
+    """The chart in the report's style, as HTML; `name` is its id in the page."""
+    _style(figure, x_title, y_title, height=height)
     return _div(figure, name)
 
 
@@ -129,7 +148,7 @@ def _candidates(scored: Sequence[dict[str, Any]]) -> go.Scatter:
         "x": 1.01,
     }
     num_generations = len({row["generation"] for row in scored})
-    colour_bar |= {"tickformat": "d", "len": 0.6, "dtick": _whole_ticks(num_generations)}
+    colour_bar |= {"tickformat": "d", "len": 0.6, "dtick": whole_ticks(num_generations)}
     marker = {
         "size": 9,
         "color": [row["generation"] for row in scored],
@@ -171,11 +190,6 @@ def _iso_fitness(search: dict[str, Any], scored: Sequence[dict[str, Any]]) -> go
         name="same fitness as the chosen one",
         hoverinfo="skip",
     )
-
-
-def _whole_ticks(number: int) -> int | None:
-    """Distance of ticks on an axis of `number` whole steps; without it plotly marks halves of few."""
-    return 1 if number <= 12 else None
 
 
 def _padded(values: Sequence[float]) -> list[float] | None:

@@ -7,20 +7,30 @@ from typing import Any
 
 from pipeline import formats as fmt
 from pipeline.report_drawing import network_drawing
+from pipeline.report_events import recordings, simulated
 from pipeline.report_figures import epoch_chart, evaluations_chart, fitness_chart
-from pipeline.report_page import columns, escape, facts, missing, note, page, section, table
+from pipeline.report_frames import EventExamples
+from pipeline.report_page import columns, escape, facts, missing, note, page, section, table, unit
 from pipeline.report_provenance import STAGE_NAMES, cost, failures, provenance
+from pipeline.report_time import over_time
 
 
-def render(report: dict[str, Any]) -> str:
-    """The page of a report as made by `pipeline.report.join_report`; all text in it is escaped."""
+def render(report: dict[str, Any], examples: EventExamples | None = None) -> str:
+    """The page of a report as made by `pipeline.report.join_report`; all text in it is escaped.
+
+    Args:
+        report: The joined report.
+        examples: Samples to draw, where the data are events.
+    """
     sections = (
         _head(report),
+        recordings(report, examples),
         _evaluated(report),
         _fitness(report),
         _chosen(report),
         _curves(report),
         _retrained(report),
+        over_time(report),
         failures(report),
         cost(report),
         provenance(report),
@@ -36,7 +46,7 @@ def result_sentence(report: dict[str, Any]) -> str:
     text = (
         f"Of {fmt.count(search['num_evaluations'])} evaluated out of {fmt.count(search['space_size'])} "
         f"architectures, {best['architecture']} reaches {fmt.percent(best['accuracy'])} on D_val with "
-        f"{fmt.count(best['spikes'])} spikes per image, on the super-network's weights"
+        f"{fmt.count(best['spikes'])} spikes per {unit(report)}, on the super-network's weights"
     )
     row = _best_retrained(report)
     if row is None:
@@ -44,7 +54,8 @@ def result_sentence(report: dict[str, Any]) -> str:
     num_seeds = len(row["seeds"])
     return (
         f"{text}; retrained from scratch: {fmt.spread(row['test_accuracy'], fmt.percent, num_seeds)} "
-        f"on the test set with {fmt.count(row['spikes']['mean'] if row['spikes'] else None)} spikes per image"
+        f"on the test set with {fmt.count(row['spikes']['mean'] if row['spikes'] else None)} spikes "
+        f"per {unit(report)}"
         + (f", mean (and range) of {num_seeds} seeds." if num_seeds > 1 else ", one seed.")
     )
 
@@ -63,7 +74,8 @@ def _head(report: dict[str, Any]) -> str:
     return (
         f'<header><p class="eyebrow">Spike-aware architecture search, config {config}</p>'
         f'<h1>{escape(report["run"])}</h1><p class="lead">{escape(result_sentence(report))}</p>'
-        f'<ul class="stages">{stages}</ul><div class="cards">{_cards(report)}</div></header>'
+        f'{simulated(report)}<ul class="stages">{stages}</ul>'
+        f'<div class="cards">{_cards(report)}</div></header>'
     )
 
 
@@ -73,13 +85,14 @@ def _cards(report: dict[str, Any]) -> str:
     if row is not None:
         mean = {key: (row[key] or {}).get("mean") for key in ("test_accuracy", "spikes", "energy_joules")}
         cards.append((fmt.percent(mean["test_accuracy"]), "test accuracy, retrained", True))
-        cards.append((fmt.count(mean["spikes"]), "spikes per test image", True))
-        cards.append((fmt.energy(mean["energy_joules"]), "estimated energy per image", False))
+        cards.append((fmt.count(mean["spikes"]), f"spikes per test {unit(report)}", True))
+        cards.append((fmt.energy(mean["energy_joules"]), f"estimated energy per {unit(report)}", False))
     if best is not None:
         cards.append((fmt.percent(best["accuracy"]), "accuracy on D_val in the search", False))
-        cards.append((fmt.count(best["spikes"]), _against_reference(search), False))
-    time = fmt.duration(report["cost"]["total"]["wall_seconds"])
-    evaluated = f"of {fmt.count(search['space_size'])} evaluated; finished stages took {time}"
+        cards.append((fmt.count(best["spikes"]), _against_reference(search, unit(report)), False))
+    evaluated = f"of {fmt.count(search['space_size'])} architectures evaluated"
+    if report["cost"]["search"]:
+        evaluated += f" in {fmt.duration(report['cost']['search']['wall_seconds'])}"
     cards.append((fmt.count(search["num_evaluations"]), evaluated, False))
     return "".join(
         f'<div class="card{" main" if main else ""}"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
@@ -95,7 +108,7 @@ def _evaluated(report: dict[str, Any]) -> str:
         f"{search['spike_exponent']}); the reference is the mean of uniformly drawn paths."
     )
     scored = any(row["accuracy"] is not None for row in search["evaluations"])
-    chart = evaluations_chart(search) if scored else note("Nothing is evaluated yet.")
+    chart = evaluations_chart(search, unit(report)) if scored else note("Nothing is evaluated yet.")
     return section("Accuracy against spikes", intro, missing(report, "search") + chart)
 
 
@@ -112,19 +125,26 @@ def _chosen(report: dict[str, Any]) -> str:
     if best is None:
         return section("The chosen architecture", "", missing(report, "search"))
     time_steps = report["provenance"]["config"]["network"]["time_steps"]
+    network_input = f"{'event frames' if report['events'] else 'image'}, {time_steps} time steps"
     parents = ", ".join(str(parent) for parent in best["parents"]) or "none (drawn at random)"
     pairs = [
         ("Architecture", best["architecture"]),
-        ("Accuracy on D_val", f"{fmt.percent(best['accuracy'])} of {fmt.count(best['num_samples'])} images"),
-        ("Spikes per image", fmt.count(best["spikes"])),
+        (
+            "Accuracy on D_val",
+            f"{fmt.percent(best['accuracy'])} of {fmt.count(best['num_samples'])} {unit(report)}s",
+        ),
+        (f"Spikes per {unit(report)}", fmt.count(best["spikes"])),
         ("Firing rate", fmt.percent(best["firing_rate"])),
         ("Fitness", fmt.NOT_MEASURED if best["fitness"] is None else f"{best['fitness']:.4f}"),
         ("Candidate", f"{best['candidate_id']}, generation {best['generation']}"),
         ("Parents", parents),
         ("Search algorithm", search["algorithm"]),
     ]
-    intro = "Spikes per image and firing rates (spikes per neuron and time step) on D_val, part by part."
-    drawing = network_drawing(search["network"], time_steps)
+    intro = (
+        f"Spikes per {unit(report)} and firing rates (spikes per neuron and time step) on D_val, "
+        "part by part."
+    )
+    drawing = network_drawing(search["network"], network_input)
     return section(
         "The chosen architecture", intro, f'<div class="split"><div>{drawing}</div>{facts(pairs)}</div>'
     )
@@ -146,7 +166,7 @@ def _supernet_curves(report: dict[str, Any]) -> str:
     charts = (
         epoch_chart("supernet-loss", series, "loss", "training loss"),
         epoch_chart("supernet-accuracy", series, "train_accuracy", "training accuracy", percent=True),
-        epoch_chart("supernet-spikes", series, "spikes", "spikes per image", reference=mean),
+        epoch_chart("supernet-spikes", series, "spikes", f"spikes per {unit(report)}", reference=mean),
     )
     return title + columns(charts)
 
@@ -220,10 +240,10 @@ def _spread_cell(
     return f"{mean}<small>{escape(number(values['min']))} \u2013 {escape(number(values['max']))}</small>"
 
 
-def _against_reference(search: dict[str, Any]) -> str:
+def _against_reference(search: dict[str, Any], sample: str) -> str:
     """How the chosen one's spikes compare with the super-network's mean."""
     spikes, reference = search["best"]["spikes"], search["spikes_reference"]
     if spikes is None or not reference:
-        return "spikes per image in the search"
+        return f"spikes per {sample} in the search"
     change = spikes / reference - 1
     return f"spikes on D_val, {fmt.percent(abs(change))} {'below' if change <= 0 else 'above'} the mean path"

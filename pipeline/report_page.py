@@ -38,6 +38,16 @@ def note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
+def callout(title: str, text: str) -> str:
+    """A paragraph that stands out."""
+    return f'<p class="callout"><b>{escape(title)}</b> {escape(text)}</p>'
+
+
+def unit(report: dict[str, Any]) -> str:
+    """What is counted per: "image", or "sample" where the data are events."""
+    return "sample" if report["events"] else "image"
+
+
 def missing(report: dict[str, Any], stage: str) -> str:
     """What a stage has not made yet and which command makes it; empty if it is finished."""
     text = report["stages"][stage]["missing"]
@@ -117,8 +127,22 @@ section > p, .note {{ color: var(--muted); font-size: 0.92rem; max-width: 76ch; 
 .card b {{ display: block; font-size: 1.5rem; line-height: 1.25; letter-spacing: -0.02em; }}
 .card.main b {{ color: var(--accent); }}
 .card span {{ color: var(--muted); font-size: 0.85rem; line-height: 1.35; display: block; }}
-.missing {{ border-left: 3px solid var(--accent); padding: 6px 12px; background: #fff7f2;
+.missing, .callout {{ border-left: 3px solid var(--accent); padding: 6px 12px; background: #fff7f2;
   overflow-wrap: anywhere; color: var(--ink); }}
+header .callout {{ max-width: 74ch; border-radius: 0 8px 8px 0; }}
+.beside {{ display: flex; flex-wrap: wrap; gap: 0 40px; }}
+.beside > * {{ min-width: 0; max-width: 100%; }}
+.beside > :last-child {{ flex: 1 1 400px; }}
+.legend {{ display: flex; flex-wrap: wrap; gap: 2px 16px; font-size: 0.85rem; color: var(--muted);
+  margin-bottom: 8px; }}
+.legend i {{ display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px;
+  vertical-align: -1px; print-color-adjust: exact; -webkit-print-color-adjust: exact; }}
+.frames {{ display: grid; grid-template-columns: fit-content(9.5rem) var(--width); gap: 0 10px;
+  align-items: center; font-size: 0.85rem; width: max-content; }}
+.frames b {{ font-weight: 600; overflow-wrap: anywhere; line-height: 1.25; }}
+.frames img {{ display: block; width: 100%; height: auto; image-rendering: pixelated; }}
+.steps {{ display: flex; color: var(--muted); font-size: 0.78rem; }}
+.steps span {{ flex: 1 1 0; text-align: center; }}
 .columns {{ display: grid; grid-template-columns: repeat(var(--number), minmax(0, 1fr)); gap: 16px; }}
 .columns > *, .chart {{ min-width: 0; }}
 .chart {{ overflow: hidden; }}
@@ -173,5 +197,6 @@ svg.network .head {{ fill: #94a3b8; }}
   h2, h3 {{ break-after: avoid; }}
   pre {{ max-height: none; }}
   .scroll {{ overflow: visible; }}
+  .frames {{ width: auto; grid-template-columns: fit-content(7rem) minmax(0, var(--width)); }}
 }}
 """

@@ -35,24 +35,32 @@ def failures(report: dict[str, Any]) -> str:
 
 def cost(report: dict[str, Any]) -> str:
     """Wall, CPU and GPU time of each stage; evaluations per hour."""
-    costs = report["cost"]
-    names = {**STAGE_NAMES, "total": "Total"}
+    costs, num_retrained = report["cost"], len(report["retrained"])
+    added_up = ["total", "retrain"] if num_retrained > 1 else ["total"]
     cells = [
         (
             escape(name),
-            *(
-                escape(fmt.duration(costs[key][unit] if costs[key] else None))
-                for unit in ("wall_seconds", "cpu_seconds", "gpu_seconds")
-            ),
+            _duration(costs[key], "wall_seconds") + ("<small>added up</small>" if key in added_up else ""),
+            _duration(costs[key], "cpu_seconds"),
+            _duration(costs[key], "gpu_seconds"),
         )
-        for key, name in names.items()
+        for key, name in {**STAGE_NAMES, "total": "Total"}.items()
     ]
     body = table(("stage", "wall", "CPU", "GPU"), cells)
+    if num_retrained > 1:
+        body += note(
+            f"The wall time of retraining is added up over {num_retrained} networks, which may have trained "
+            "side by side: less time may have passed. The same holds for the total."
+        )
     rate, workers = costs["evaluations_per_hour"], report["search"]["num_workers"]
     if rate is not None:
         at_once = f"{workers} worker{'' if workers == 1 else 's'}"
         body += note(f"{fmt.count(rate)} evaluations per hour of search, with {at_once}.")
     return section("Cost", "", body)
+
+
+def _duration(spent: dict[str, Any] | None, kind: str) -> str:
+    return escape(fmt.duration(spent[kind] if spent else None))
 
 
 def provenance(report: dict[str, Any]) -> str:
@@ -75,7 +83,7 @@ def provenance(report: dict[str, Any]) -> str:
     body = columns((facts(known[:4]), facts(known[4:])))
     if not environment:
         body += note("environment.json is missing: commit, versions and data hashes are not known.")
-    body += _data(origin["data"])
+    body += _data(origin["data"], with_notes=report["events"] is None)
     body += folded("Files behind this report, SHA-256", _hashes(origin["files"]))
     versions = environment.get("versions")
     if isinstance(versions, dict):
@@ -84,14 +92,14 @@ def provenance(report: dict[str, Any]) -> str:
     return section("Provenance", "", body + folded("Config", config))
 
 
-def _data(data: Any) -> str:
-    """Fingerprints and sizes of the splits; samples per class."""
+def _data(data: Any, *, with_notes: bool) -> str:
+    """Fingerprints and sizes of the splits; samples per class; notes unless another section has them."""
     if not isinstance(data, dict):
         return ""
     splits = {name: split for name, split in data.items() if isinstance(split, dict)}
     cells = [
         (
-            escape(name) + "".join(f"<small>{escape(text)}</small>" for text in split.get("notes") or ()),
+            escape(name) + (_small_notes(split) if with_notes else ""),
             f"<code>{escape(split.get('fingerprint', fmt.NOT_MEASURED))}</code>",
             escape(fmt.count(split.get("num_samples"))),
         )
@@ -99,6 +107,10 @@ def _data(data: Any) -> str:
     ]
     body = table(("split", "fingerprint", "samples"), cells, num_text=2)
     return f"<h3>Data</h3>{body}" + _samples_per_class(splits)
+
+
+def _small_notes(split: dict[str, Any]) -> str:
+    return "".join(f"<small>{escape(text)}</small>" for text in split.get("notes") or ())
 
 
 def _samples_per_class(splits: dict[str, dict[str, Any]]) -> str:

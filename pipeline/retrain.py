@@ -82,6 +82,7 @@ def _result(label: str, architecture: str, seed: int, trained: Trained) -> Retra
         paper_protocol=_best_test_epoch(trained.history),
         cost=trained.cost,
         history=trained.history,
+        time_course=trained.time_course,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.artifacts import RunFolder, write_json
@@ -40,6 +41,8 @@ def open_run(run: RunFolder, config: Config) -> None:
     data = load_data(config)
     if not run.environment_file.exists():
         write_json(run.environment_file, describe_environment(data))
+    if config.data.is_events and not run.event_examples_file.exists():
+        run.write_event_examples(data.examples())
     run.keep(config)
 
 
@@ -66,6 +69,23 @@ def run_retrain(run: RunFolder, config: Config) -> None:
     results = retrain(run, config)
     seconds = sum(result.cost.wall_seconds for result in results)
     say(f"  {len(results)} networks, {duration(seconds)} of training in all")
+
+
+def run_transfer(source: RunFolder, text: str, run: RunFolder, config: Config) -> None:
+    """Trains an architecture that was searched in one run on the data set of another config.
+
+    Args:
+        source: The run that searched.
+        text: "best" for its chosen architecture, or the name or text of one.
+        run: Where the retrained networks go.
+        config: Data set, backbone and training; its own list of architectures is replaced.
+    """
+    architecture = source.read_best().best.architecture if text == "best" else text
+    config.network.parse_architecture(architecture)
+    config = replace(config, retrain=replace(config.retrain, architectures=(architecture,)))
+    open_run(run, config)
+    run_retrain(run, config)
+    run_report(run, config)
 
 
 def run_report(run: RunFolder, _config: Config) -> None:

@@ -19,10 +19,11 @@ from pipeline.config import Config
 from pipeline.data import RunData, load_data
 from pipeline.networks import make_network
 from pipeline.records import Cost, EpochRecord
-from snn.fitness import Evaluation
+from snn.fitness import Evaluation, TimeCourse
 from snn.network import SpikingNetwork, num_parameters
 from snn.search_space import Architecture
 from snn.spikes import count_operations
+from snn.time_course import measure_time_course
 from snn.training import EpochMeans, SampleSet, Trainer
 from snn.trie import evaluate_architectures
 
@@ -69,12 +70,14 @@ class Trained:
         weights: State dict; of the chosen epoch for a child, of the last one for the super-network.
         chosen_epoch: Epoch the weights are from.
         test: Evaluation of a child's weights on the test set, with synops and macs.
+        time_course: What the child does over time, on the held-out samples.
     """
 
     weights: dict[str, Tensor]
     history: tuple[EpochRecord, ...]
     chosen_epoch: int
     test: Evaluation | None
+    time_course: TimeCourse | None
     num_parameters: int
     num_train: int
     num_val: int
@@ -203,16 +206,17 @@ class _Training:
 
     def _finish(self) -> Trained:
         start, cpu_start = time.perf_counter(), time.process_time()
-        test = None
+        test = time_course = None
         if self.best is not None:
             self.network.load_state_dict(self.best[2])
-            test = self._test_once()
+            test, time_course = self._test_once(), self._time_course()
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
         return Trained(
             weights={name: value.cpu().contiguous() for name, value in _copied(self.network).items()},
             history=tuple(self.history),
             chosen_epoch=self.best[1] if self.best else self.trainer.epoch,
             test=test,
+            time_course=time_course,
             num_parameters=num_parameters(self.network),
             num_train=len(self.trainer.samples),
             num_val=len(self.val),
@@ -228,6 +232,11 @@ class _Training:
         return evaluate_with_operations(
             self.network, self.architecture, self.data.test_set(), self.job.config, self.device
         )
+
+    def _time_course(self) -> TimeCourse:
+        assert self.architecture is not None
+        batches = self.val.batches(self.job.config.search.batch_size, self.device)
+        return measure_time_course(self.network, self.architecture, batches)
 
 
 def evaluate_on(

@@ -33,6 +33,19 @@ class Evaluation:
     firing_rate_per_layer: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class TimeCourse:
+    """What a network does over its T time steps; means over the samples of a set.
+
+    Attributes:
+        accuracy: Of each t in 1..T the accuracy in [0, 1] if the network is read out after t steps.
+        spikes: Of each counted part the mean spikes per sample at each time step, T numbers.
+    """
+
+    accuracy: tuple[float, ...]
+    spikes: dict[str, tuple[float, ...]]
+
+
 def spike_aware_fitness(
     accuracy: float, spikes: float, *, spikes_reference: float, spike_exponent: float
 ) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts import RunFolder, check_sha256, file_sha256, written_atomically
-from pipeline.config import named_config
+from pipeline.named_configs import named_config
 from pipeline.records import EvaluationRow
 
 

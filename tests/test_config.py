@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import (
-    CONFIGS,
     Config,
     DataConfig,
     NetworkConfig,
@@ -18,8 +17,8 @@ from pipeline.config import (
     SearchConfig,
     SupernetConfig,
     config_from_json,
-    named_config,
 )
+from pipeline.named_configs import CONFIGS, named_config
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -12,7 +12,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "snn").glob("*.py")) + sorted((ROOT / "pipeline").glob("*.py"))
 KNOW_RAY = {"searcher", "weights", "evaluator", "search", "ray_session", "training_stage"}
-LIGHT = ("snn.search_space", "snn.fitness", "pipeline.config", "pipeline.evolution", "launch")
+LIGHT = (
+    "snn.search_space",
+    "snn.fitness",
+    "pipeline.config",
+    "pipeline.named_configs",
+    "pipeline.evolution",
+    "launch",
+)
 
 
 def imported(path: Path, *, top_level_only: bool = False) -> set[str]:

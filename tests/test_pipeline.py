@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from pipeline.artifacts import RunFolder
-from pipeline.config import named_config
+from pipeline.named_configs import named_config
 from pipeline.run import run_import
 from snn.network import SpikingNetwork
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, make_backbone
@@ -90,6 +90,24 @@ def test_same_seed_gives_the_same_run_with_another_number_of_workers(whole_run: 
     assert table(tmp_path / "again") == table(whole_run)
     assert second.read_supernet().weights_sha256 == first.read_supernet().weights_sha256
     assert second.read_retrained(0).test == first.read_retrained(0).test
+
+
+def test_event_data_goes_through_all_stages_and_images_architecture_transfers(
+    whole_run: Path, tmp_path: Path
+) -> None:
+    done = launch("run", "demo_events", "--run-dir", tmp_path / "events", *TINY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = RunFolder(tmp_path / "events")
+    course = run.read_retrained(0).time_course
+    assert course is not None and len(course.accuracy) == 4
+    html = run.report_html_file.read_text()
+    assert "data:image/png" in html and "simulated" in html.lower()
+    settings = [*TINY[:-2], "--run-dir", tmp_path / "moved"]
+    done = launch("retrain", whole_run, "--on", "demo_events", "--architecture", "best", *settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    moved = RunFolder(tmp_path / "moved").read_retrained(0)
+    assert moved.architecture == RunFolder(whole_run).read_best().best.architecture
+    assert moved.test.num_samples == 60
 
 
 def test_finished_stages_are_not_done_again_and_another_config_is_refused(whole_run: Path) -> None:

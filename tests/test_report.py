@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts import RunFolder, file_sha256, write_json
-from pipeline.config import named_config
+from pipeline.named_configs import named_config
 from pipeline.records import (
     Cost,
     EpochRecord,

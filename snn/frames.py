@@ -1,0 +1,263 @@
+"""Events to frames, counts per time bin, polarity and pixel, and what training does to frames."""
+
+# N samples, T time steps, C = 2 polarities (0 OFF, 1 ON), H height, W width
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from snn.images import augment_images
+from snn.recordings import Events
+
+BinBy = Literal["time", "count"]
+InputValues = Literal["count", "normalised"]
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """How recordings become samples; all of it is part of the cache's key.
+
+    The order is: sort by time, denoise, crop, cut into windows, bin, count per down-sampled pixel, clip.
+
+    Attributes:
+        time_steps: Frames of a sample, T, at least 1.
+        bin_by: "time" gives each frame the same time, "count" the same number of events; see `bin_edges`.
+        downsample: Side in pixels of the squares whose events add up to one pixel, at least 1.
+        crop: Side in pixels of the centred square that is kept; 0 keeps all.
+        denoise_us: Microseconds in which one of the 8 neighbours must have had an event, else an event is
+            dropped as noise; 0 keeps all.
+        window_ms: Length of the windows that a recording is cut into; 0 makes a recording one sample.
+        max_count: Counts of the finished frames are clipped to it, in [1, 255]; 1 makes them binary.
+    """
+
+    time_steps: int
+    bin_by: BinBy
+    downsample: int = 1
+    crop: int = 0
+    denoise_us: int = 0
+    window_ms: float = 0
+    max_count: int = 255
+
+    def __post_init__(self) -> None:
+        if self.bin_by not in get_args(BinBy):
+            raise ValueError(f"data.bin_by must be one of: time, count; got '{self.bin_by}'.")
+        for name, lowest in (("time_steps", 1), ("downsample", 1), ("crop", 0), ("denoise_us", 0)):
+            if getattr(self, name) < lowest:
+                raise ValueError(f"data.{name} must be at least {lowest}, got {getattr(self, name)}.")
+        if self.window_ms and not 0.001 <= self.window_ms < math.inf:
+            raise ValueError(
+                f"data.window_ms must be at least 0.001 ms, or 0 for no windows, got {self.window_ms}."
+            )
+        if not 1 <= self.max_count <= 255:
+            raise ValueError(
+                f"data.max_count must be in [1, 255], as counts are kept in a byte; got {self.max_count}."
+            )
+
+
+def frame_shape(sensor_size: tuple[int, int], settings: FrameSettings) -> tuple[int, int, int, int]:
+    """(T, 2, h, w) of a sample; a side that `downsample` does not divide is rounded up.
+
+    Args:
+        sensor_size: (W, H) in pixels.
+        settings: How recordings become samples.
+
+    Raises:
+        ValueError: The crop does not fit into the sensor.
+    """
+    if settings.crop > min(sensor_size):
+        raise ValueError(
+            f"data.crop must fit into the sensor of {sensor_size[0]} x {sensor_size[1]} pixels, got "
+            f"{settings.crop}. Use {min(sensor_size)} or less, or 0 to keep all."
+        )
+    W, H = (settings.crop,) * 2 if settings.crop else sensor_size
+    return settings.time_steps, 2, -(-H // settings.downsample), -(-W // settings.downsample)
+
+
+def clean_events(events: Events, *, sensor_size: tuple[int, int], settings: FrameSettings) -> Events:
+    """Sorts by time (events of one time keep their order), then drops noise and what the crop leaves out.
+
+    Args:
+        events: [n] with the fields x, y, t and p, in any order.
+        sensor_size: (W, H) in pixels.
+        settings: `denoise_us` and `crop` are used.
+    """
+    events = _sorted(events)
+    if settings.denoise_us and len(events):
+        events = events[_has_company(events, sensor_size[0], settings.denoise_us)]
+    return _cropped(events, sensor_size, settings.crop)
+
+
+def cut_windows(events: Events, window_ms: float) -> list[Events]:
+    """Cuts a recording into windows [t_0 + k w, t_0 + (k + 1) w), t_0 the time of its first event.
+
+    The incomplete last window is dropped, and so are windows without any event.
+
+    Args:
+        events: Sorted by time.
+        window_ms: w in milliseconds; 0 keeps the recording whole.
+
+    Returns:
+        The events of each window; nothing for a recording shorter than one window.
+    """
+    if len(events) == 0:
+        return []
+    if window_ms == 0:
+        return [events]
+    window_us = round(1000 * window_ms)
+    since_start = events["t"] - events["t"][0]
+    complete = (int(since_start[-1]) + 1) // window_us  # the last event still takes its own microsecond
+    window_of = since_start // window_us
+    starts = np.flatnonzero(np.diff(window_of, prepend=-1))
+    ends = np.append(starts[1:], len(events))
+    return [events[start:end] for start, end in zip(starts, ends, strict=True) if window_of[start] < complete]
+
+
+def bin_edges(t: NDArray[np.int64], settings: FrameSettings) -> NDArray[np.int64]:
+    """Where each frame begins and ends: frame i holds the events edges[i] to edges[i + 1] - 1.
+
+    With N events at the times t_0 <= ... <= t_(N-1), as spikingjelly's fixed number of frames:
+        count: N // T events a frame; the last frame takes the rest.
+        time:  dt = (t_(N-1) - t_0) // T (in whole us); frame i holds t_0 + i dt <= t < t_0 + (i + 1) dt, the
+               last frame all from its beginning on.
+    So fewer events than T (count), or fewer us than T (time), all fall into the last frame.
+    Differs from spikingjelly: a frame in whose time nothing happened is empty, where spikingjelly fails.
+
+    Args:
+        t: [N] sorted times in microseconds, N at least 0.
+        settings: `time_steps` and `bin_by` are used.
+
+    Returns:
+        [T + 1] indices from 0 to N, never falling.
+    """
+    T, N = settings.time_steps, len(t)
+    steps = np.arange(1, T)
+    if N == 0 or settings.bin_by == "count":
+        inner = steps * (N // T)
+    else:
+        inner = np.searchsorted(t, t[0] + steps * ((t[-1] - t[0]) // T))
+    return np.concatenate([[0], inner, [N]]).astype(np.int64)
+
+
+def frames_from_events(
+    events: Events, *, sensor_size: tuple[int, int], settings: FrameSettings
+) -> NDArray[np.uint8]:
+    """Counts the events of one sample.
+
+    Nothing is denoised or cut here; see `clean_events` and `cut_windows`. Without a crop, and where no count
+    exceeds `max_count`, the frames add up to the number of events.
+
+    Args:
+        events: [n] with the fields x, y, t and p; sorted here where they are not.
+        sensor_size: (W, H) in pixels; all events lie on it.
+        settings: How events become frames.
+
+    Returns:
+        [T, 2, h, w] counts, channel 0 OFF and 1 ON, clipped to `max_count` after down-sampling.
+    """
+    shape = T, C, h, w = frame_shape(sensor_size, settings)
+    events = _cropped(_sorted(events), sensor_size, settings.crop)
+    left, top = _crop_corner(sensor_size, settings.crop)
+    assert events["x"].max(initial=0) < sensor_size[0] and events["y"].max(initial=0) < sensor_size[1]
+    frame_of = np.repeat(np.arange(T), np.diff(bin_edges(events["t"], settings)))
+    row = (events["y"].astype(np.int64) - top) // settings.downsample
+    column = (events["x"].astype(np.int64) - left) // settings.downsample
+    place = ((frame_of * C + events["p"]) * h + row) * w + column
+    counts = np.bincount(place, minlength=math.prod(shape))
+    return np.minimum(counts, settings.max_count).astype(np.uint8).reshape(shape)
+
+
+def augment_frames(
+    frames_NTCHW: Tensor, *, flip: bool, shift: int, cutout: int, drop: float, generator: torch.Generator
+) -> Tensor:
+    """Changes each sample by itself, at random, all its time steps alike.
+
+    Args:
+        frames_NTCHW: uint8 counts on any device.
+        flip: Mirror left to right with probability 1/2; see `snn.event_files.FLIPS_ALLOWED`.
+        shift: Moves by up to so many pixels in x and in y; what comes in is empty. 0 is off.
+        cutout: Side in pixels of an emptied square whose centre lies anywhere in the frame; 0 is off.
+        drop: In [0, 1). A sample draws its own probability from [0, drop), and each of its events is
+            dropped with it: a count n becomes a binomial draw of n. Clipped counts are thinned as they are.
+        generator: On the CPU, so that the draws do not depend on the device.
+
+    Returns:
+        New frames of the same shape, type and device.
+    """
+    moved = augment_images(
+        frames_NTCHW.flatten(1, 2), flip=flip, crop_padding=shift, cutout=cutout, generator=generator
+    ).view_as(frames_NTCHW)
+    return _drop_events(moved, drop, generator) if drop else moved
+
+
+def to_network_input(frames_NTCHW: Tensor, values: InputValues) -> Tensor:
+    """Counts as the network takes them: float32 [T, N, 2, H, W].
+
+    Args:
+        frames_NTCHW: uint8 counts.
+        values: "count" leaves them. "normalised" divides each sample by its mean count over those places
+            (step, polarity, pixel) that have events: what is not 0 is then 1 on average, however long or
+            bright the recording. A sample without events stays 0.
+    """
+    input_TNCHW = frames_NTCHW.transpose(0, 1).contiguous().to(torch.float32)
+    if values == "count":
+        return input_TNCHW
+    total_N = input_TNCHW.sum((0, 2, 3, 4))
+    places_N = input_TNCHW.clamp(max=1).sum((0, 2, 3, 4))
+    mean_N = (total_N / places_N.clamp(min=1)).clamp(min=1)  # a mean of counts of 1 and more
+    return input_TNCHW.div_(mean_N[:, None, None, None])
+
+
+def _sorted(events: Events) -> Events:
+    if len(events) and np.any(np.diff(events["t"]) < 0):
+        return events[np.argsort(events["t"], kind="stable")]
+    return events
+
+
+def _has_company(events: Events, width: int, denoise_us: int) -> NDArray[np.bool_]:
+    """[n] whether one of the 8 neighbours had an event at most so long before; events sorted by time.
+
+    Events are filed by (pixel, place in time); the last one of a neighbour is found by bisection. As an
+    event's own pixel does not count, a hot pixel is noise.
+    """
+    n, stride = len(events), width + 2  # a margin, so that the right border is no neighbour of the left
+    time, place = events["t"], np.arange(n)
+    pixel = (events["y"].astype(np.int64) + 1) * stride + events["x"] + 1
+    filed = np.sort(pixel * n + place)
+    found = np.zeros(n, np.bool_)
+    for neighbour in (-stride - 1, -stride, -stride + 1, -1, 1, stride - 1, stride, stride + 1):
+        last = filed[np.searchsorted(filed, (pixel + neighbour) * n + place) - 1]
+        earlier = time[last % n]
+        found |= (last // n == pixel + neighbour) & (time - earlier <= denoise_us)
+    return found
+
+
+def _crop_corner(sensor_size: tuple[int, int], crop: int) -> tuple[int, int]:
+    left, top = ((side - crop) // 2 if crop else 0 for side in sensor_size)
+    return left, top
+
+
+def _cropped(events: Events, sensor_size: tuple[int, int], crop: int) -> Events:
+    if crop == 0:
+        return events
+    left, top = _crop_corner(sensor_size, crop)
+    x, y = events["x"], events["y"]
+    return events[(x >= left) & (x < left + crop) & (y >= top) & (y < top + crop)]
+
+
+def _drop_events(frames_NTCHW: Tensor, drop: float, generator: torch.Generator) -> Tensor:
+    """Binomial thinning of the places that have events, which are few."""
+    dropped = frames_NTCHW.flatten(1)
+    kept_N = 1 - drop * torch.rand(len(dropped), generator=generator)
+    sample, place = dropped.nonzero(as_tuple=True)
+    counts = dropped[sample, place].float().cpu()
+    thinned = torch.binomial(counts, kept_N[sample.cpu()], generator=generator)
+    dropped = dropped.clone()
+    dropped[sample, place] = thinned.to(dropped)
+    return dropped.view_as(frames_NTCHW)

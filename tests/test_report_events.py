@@ -1,0 +1,201 @@
+"""The report shows what is special of event data and of time, where a run has it and only there."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from test_report import ENVIRONMENT, PARTS, finished_run
+
+from pipeline.artifacts import RunFolder, write_json
+from pipeline.named_configs import named_config
+from pipeline.report import write_report
+from pipeline.report_frames import GROUND_COLOUR, frames_picture, mixed_colour
+from snn.fitness import TimeCourse
+
+SIMULATED = "The events are SIMULATED by <a model>; no camera recorded them."
+CORRUPT = "2 of 70 recordings could not be read and were left out: seven/a.bin, nine/b.bin."
+EVENTS_PER_SAMPLE = {"min": 812.0, "median": 3_901.5, "mean": 4_016.2, "max": 8_123.0}
+
+
+def test_event_run_shows_recordings_and_time(tmp_path: Path) -> None:
+    page = page_of(event_run(tmp_path / "run"))
+    assert "<h2>The recordings</h2>" in page and "<h2>Over time</h2>" in page
+    assert page.count('src="data:image/png;base64,') == 10
+    assert "3,902" in page and "8,123" in page
+    assert "Shown are" not in page
+    assert "per image" not in page and " images" not in page
+
+
+def test_image_run_shows_neither(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    report, page = write_report(run), page_of(run)
+    assert report["events"] is None
+    assert all(entry["time_course"] is None for entry in report["retrained"])
+    assert "The recordings" not in page and "Over time" not in page and "data:image" not in page
+    assert "per image" in page and "per sample" not in page
+
+
+def test_image_run_with_time_course_shows_it(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    add_time_courses(run, num_steps=2)
+    page = page_of(run)
+    assert "Over time" in page and "The recordings" not in page
+
+
+def test_report_json_holds_events_and_time_courses_but_no_frames(tmp_path: Path) -> None:
+    run = event_run(tmp_path / "run")
+    report = write_report(run)
+    assert json.loads(run.report_json_file.read_text(encoding="utf-8")) == report
+    assert report["events"]["splits"]["test"]["events_per_sample"] == EVENTS_PER_SAMPLE
+    assert report["events"]["splits"]["test"]["notes"] == [SIMULATED]
+    assert report["retrained"][0]["time_course"]["accuracy"] == list(time_course(4).accuracy)
+    assert "base64" not in run.report_json_file.read_text(encoding="utf-8")
+    assert "event_examples.npz" in report["provenance"]["files"]
+
+
+def test_simulated_data_are_called_so_in_the_headline(tmp_path: Path) -> None:
+    head = page_of(event_run(tmp_path / "run")).split("</header>")[0]
+    assert "Simulated data." in head
+    assert "The events are SIMULATED by &lt;a model&gt;" in head and "<a model>" not in head
+
+
+def test_recorded_data_are_not_called_simulated(tmp_path: Path) -> None:
+    run = event_run(tmp_path / "run", notes=(CORRUPT,))
+    page = page_of(run)
+    assert "imulated data" not in page
+    assert page.count(CORRUPT) == 1 and "All splits:" in page
+
+
+def test_a_note_of_some_splits_names_them(tmp_path: Path) -> None:
+    run = event_run(tmp_path / "run", train_notes=(CORRUPT,))
+    assert f"<b>train, val:</b> {CORRUPT}" in page_of(run)
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 34, 34), (20, 2, 128, 128), (20, 2, 180, 240), (1, 2, 3, 5)])
+def test_page_stays_small_whatever_the_sensor(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    run = event_run(tmp_path / "run")
+    noise = np.random.default_rng(0).integers(0, 256, (101, *shape), np.uint8)
+    store_examples(run, noise, [f"class <{i}>" for i in range(101)])
+    page = page_of(run)
+    assert run.report_html_file.stat().st_size < 6_000_000
+    assert page.count("data:image/png") == 12
+    assert "the first 12 of 101 classes" in page and "class &lt;11&gt;" in page
+    assert ("8 of 20 time steps" in page) == (shape[0] == 20)
+
+
+def test_event_run_without_examples_or_environment_still_comes(tmp_path: Path) -> None:
+    run = event_run(tmp_path / "run")
+    run.event_examples_file.unlink()
+    run.environment_file.unlink()
+    page = page_of(run)
+    assert "no frames to show" in page and "Events per sample were not recorded" in page
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a file", b"no archive"])
+def test_damaged_examples_are_named(tmp_path: Path, content: bytes) -> None:
+    run = event_run(tmp_path / "run")
+    run.event_examples_file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"event_examples\.npz' is damaged"):
+        write_report(run)
+
+
+def test_picture_colours_off_on_and_both() -> None:
+    frames = np.zeros((2, 2, 4, 6), np.uint8)
+    frames[0, 0, 1, 2] = frames[0, 1, 0, 5] = 1
+    frames[1, :, 3, 0] = 1
+    picture = np.array(frames_picture(frames).convert("RGB"))
+    assert picture.shape == (6, 16, 3)  # a margin of 1 pixel around each frame
+    assert tuple(picture[2, 3]) == mixed_colour(1, 0)
+    assert tuple(picture[1, 6]) == mixed_colour(0, 1)
+    assert tuple(picture[4, 9]) == mixed_colour(1, 1)
+    assert tuple(picture[0, 0]) == (255, 255, 255)
+    ground = tuple(int(GROUND_COLOUR[i : i + 2], 16) for i in (1, 3, 5))
+    assert (picture == ground).all(2).sum() == 2 * 4 * 6 - 3
+
+
+def test_embedded_pictures_open(tmp_path: Path) -> None:
+    page = page_of(event_run(tmp_path / "run"))
+    for address in page.split("data:image/png;base64,")[1:]:
+        with Image.open(io.BytesIO(base64.b64decode(address.split('"')[0]))) as picture:
+            assert picture.size == (4 * 36, 36)
+
+
+def test_wall_time_of_networks_side_by_side_is_said_to_be_added_up(tmp_path: Path) -> None:
+    several, one = finished_run(tmp_path / "several"), event_run(tmp_path / "one", num_networks=1)
+    assert page_of(several).count("<small>added up</small>") == 2
+    assert "added up over 6 networks" in page_of(several)
+    assert page_of(one).count("<small>added up</small>") == 1
+
+
+def event_run(
+    path: Path,
+    *,
+    notes: tuple[str, ...] = (SIMULATED,),
+    train_notes: tuple[str, ...] = (),
+    num_networks: int = 6,
+) -> RunFolder:
+    """A finished run on simulated digits: 10 classes, 4 time steps."""
+    run = finished_run(path)
+    config, events = run.read_config(), named_config("demo_events")
+    network = replace(config.network, time_steps=4)
+    write_json(run.config_file, replace(config, data=events.data, network=network).to_json())
+    splits: dict[str, Any] = {
+        name: {
+            **split,
+            "events_per_sample": EVENTS_PER_SAMPLE,
+            "notes": [*notes, *(() if name == "test" else train_notes)],
+        }
+        for name, split in ENVIRONMENT["data"].items()
+    }
+    write_json(run.environment_file, {**ENVIRONMENT, "data": splits})
+    add_time_courses(run, num_steps=4)
+    for number in range(num_networks, 6):
+        run.retrained_metrics_file(number).unlink()
+    store_examples(run, moving_bars(), [f"{digit}" for digit in range(10)])
+    return run
+
+
+def add_time_courses(run: RunFolder, num_steps: int) -> None:
+    for number in run.retrained_numbers():
+        result = replace(run.read_retrained(number), time_course=time_course(num_steps, number))
+        write_json(run.retrained_metrics_file(number), result)
+
+
+def time_course(num_steps: int, number: int = 0) -> TimeCourse:
+    accuracy = tuple(0.62 - 0.4 / (step + 1) - 0.01 * number for step in range(num_steps))
+    spikes = {
+        part: tuple(9_000.0 * 0.8**i * (1 - 0.6 / (step + 1)) for step in range(num_steps))
+        for i, part in enumerate(PARTS)
+    }
+    return TimeCourse(accuracy, spikes)
+
+
+def moving_bars() -> NDArray[np.uint8]:
+    """Of each class a bar that moves: ON at its leading edge, OFF at its trailing one."""
+    samples = np.zeros((10, 4, 2, 34, 34), np.uint8)
+    for label in range(10):
+        for step in range(4):
+            left = 2 + 2 * label + 2 * step
+            samples[label, step, 0, 6:28, left] = 1 + label % 4
+            samples[label, step, 1, 6:28, left + 5] = 4
+    return samples
+
+
+def store_examples(run: RunFolder, samples: NDArray[np.uint8], class_names: list[str]) -> None:
+    run.write_event_examples({"samples": samples, "class_names": np.array(class_names)})
+
+
+def page_of(run: RunFolder) -> str:
+    """The page without plotly.js, which comes between the first <script> and its end."""
+    write_report(run)
+    page = run.report_html_file.read_text(encoding="utf-8")
+    return page[page.index("<body>") :]
