@@ -39,8 +39,8 @@ def retrain(run: RunFolder, config: Config) -> list[RetrainResult]:
         write_with(run.retrained_weights_file(number), lambda path: save_file(trained.weights, path))
         write_json(run.retrained_metrics_file(number), result)
         say(
-            f"  {label}, seed {seed}: test accuracy {percent(result.test.accuracy)} with "
-            f"{result.test.spikes:,.0f} spikes (epoch {result.chosen_epoch}, chosen on validation)"
+            f"  {label}, seed {seed}: {percent(result.test.accuracy)} of the test set, "
+            f"{result.test.spikes:,.0f} spikes (epoch {result.chosen_epoch})"
         )
 
     if open_jobs:

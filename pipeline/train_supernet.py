@@ -55,8 +55,9 @@ def train_supernet(run: RunFolder, config: Config) -> SupernetResult:
         rate = len(trained.history) * trained.num_train / trained.cost.wall_seconds
         say(
             f"  {len(trained.history)} epochs on {trained.num_train:,} samples in "
-            f"{duration(trained.cost.wall_seconds)} ({rate:,.0f} samples/s): accuracy of random paths "
-            f"{percent(last.train_accuracy)}, spikes_reference {last.spikes:,.0f}"
+            f"{duration(trained.cost.wall_seconds)} ({rate:,.0f} samples/s)\n"
+            f"  accuracy of random paths {percent(last.train_accuracy)}, "
+            f"spikes_reference {last.spikes:,.0f}"
         )
 
     with ray_session(config) as resources:

@@ -22,7 +22,7 @@ from snn.images import load_images
 from snn.recordings import Events, UnreadableRecording, read_recording
 from snn.samples import LabelledSamples, cache_directory, cached_samples, content_key
 
-_READER_VERSION = 1  # count up when the same files and settings give other samples
+_READER_VERSION = 2  # count up when the same files and settings give other samples
 _NAMES_IN_A_NOTE = 20
 _SIMULATED = (
     "The events are SIMULATED: scikit-learn's digits seen by a model of an event camera that makes three "
