@@ -66,6 +66,8 @@ class DataConfig:
     """Events only: the largest share of events dropped at random from a training sample."""
     bin_by: Literal["time", "count"] = "count"
     """Events only: the T frames of a sample last equally long, or hold equally many events."""
+    sensor_size: tuple[int, int] | None = None
+    """`recordings` only: width and height of the sensor in pixels; None takes what the events reach."""
     window_ms: float = 0.0
     """Events only: long recordings are cut into windows of so many milliseconds; 0 keeps them whole."""
     crop: int = 0

@@ -167,8 +167,14 @@ def load_data(config: Config) -> RunData:
     data = config.data
     load = partial(load_images, data.dataset, root=data.root, download=data.download)
     if data.is_events:
-        settings = frame_settings(config)
-        load = partial(load_events, data.dataset, root=data.root, settings=settings, download=data.download)
+        load = partial(
+            load_events,
+            data.dataset,
+            root=data.root,
+            settings=frame_settings(config),
+            download=data.download,
+            sensor_size=data.sensor_size,
+        )
     return RunData(config, load("train"), load("test"))
 
 
