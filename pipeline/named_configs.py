@@ -73,15 +73,15 @@ CONFIGS: dict[str, Config] = {
         data=DataConfig(dataset="nmnist", flip=False, crop_padding=2, bin_by="time", max_count=4),
         network=NetworkConfig(channels=8, time_steps=5),
         supernet=SupernetConfig(epochs=20, batch_size=32, learning_rate=3e-3),
-        search=SearchConfig(max_evaluations=100),
+        search=SearchConfig(max_evaluations=60),
         retrain=RetrainConfig(
             architectures=("best", "autosnn", "all-SRB_k5"),
             seeds=(0, 1),
-            epochs=15,
+            epochs=10,
             batch_size=32,
             learning_rate=3e-3,
             learning_rate_schedule="cosine",
-            eval_every=3,
+            eval_every=2,
         ),
     ),
     "recordings": replace(
