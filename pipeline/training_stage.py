@@ -56,62 +56,87 @@ def run_trainings(
         RuntimeError: A job's process died again and again.
     """
 
-    def start(place: int) -> Any:
-        checkpoint = checkpoints[place].read_bytes() if checkpoints[place].exists() else None
-        task = ray.remote(run_training).options(
-            num_cpus=num_threads, num_gpus=num_gpus, max_retries=0, num_returns="streaming"
-        )
-        return task.remote(jobs[place], checkpoint, num_threads)
-
-    running = {place: _Running(place, start(place)) for place in range(len(jobs))}
-    bar: TrainingProgress | None = None
+    stage = _Stage(jobs, checkpoints, curves, on_trained, title, num_threads, num_gpus)
     try:
-        while running:
-            job = _next_ready(list(running.values()))
-            try:
-                with _clear_errors(checkpoints[job.place]):
-                    event = _next_event(job)
-            except ray.exceptions.RayError as error:
-                if job.starts == _STARTS_PER_JOB:
-                    raise RuntimeError(
-                        f"The process of {title} died {job.starts} times; the last error: {error}. "
-                        "It may have run out of memory: lower its batch_size."
-                    ) from error
-                say(f"  a training process was lost ({type(error).__name__}); starting it again")
-                job.events, job.starts = start(job.place), job.starts + 1
-                continue
-            if event is None:
-                del running[job.place]
-            elif isinstance(event, Progress):
-                if bar is None:
-                    bar = TrainingProgress(title, event.total * len(jobs))
-                bar.advance(event.samples - job.samples, event.note)
-                job.samples = event.samples
-            elif isinstance(event, EpochRecord):
-                write_curves(curves[job.place], event)
-            elif isinstance(event, Checkpoint):
-                write_bytes(checkpoints[job.place], event.data)
-            else:
-                on_trained(job.place, event)
-                checkpoints[job.place].unlink(missing_ok=True)
+        stage.run()
     finally:
-        if bar is not None:
-            bar.close()
-        for job in running.values():
+        stage.stop()
+
+
+class _Stage:
+    """The jobs on their way and what becomes of their events; the arguments are those of run_trainings."""
+
+    def __init__(
+        self,
+        jobs: Sequence[TrainingJob],
+        checkpoints: Sequence[Path],
+        curves: Sequence[Path],
+        on_trained: Callable[[int, Trained], None],
+        title: str,
+        num_threads: int,
+        num_gpus: float,
+    ) -> None:
+        self.jobs = jobs
+        self.checkpoints = checkpoints
+        self.curves = curves
+        self.on_trained = on_trained
+        self.title = title
+        self.num_threads = num_threads
+        self.num_gpus = num_gpus
+        self.bar: TrainingProgress | None = None
+        self.running = {place: _Running(place, self._start(place)) for place in range(len(jobs))}
+
+    def run(self) -> None:
+        """Handles events as they come until every job is at its end."""
+        while self.running:
+            events = [job.events for job in self.running.values()]
+            ready, _ = ray.wait(events, num_returns=1)
+            job = next(job for job in self.running.values() if job.events == ready[0])
+            try:
+                with _clear_errors(self.checkpoints[job.place]):
+                    self._handle(job, ray.get(next(job.events)))
+            except StopIteration:
+                del self.running[job.place]
+            except ray.exceptions.RayError as error:
+                self._start_again(job, error)
+
+    def stop(self) -> None:
+        """Ends what still runs, after an error or Ctrl-C."""
+        if self.bar is not None:
+            self.bar.close()
+        for job in self.running.values():
             ray.cancel(job.events, force=True)
 
+    def _start(self, place: int) -> Any:
+        checkpoint = self.checkpoints[place]
+        task = ray.remote(run_training).options(
+            num_cpus=self.num_threads, num_gpus=self.num_gpus, max_retries=0, num_returns="streaming"
+        )
+        state = checkpoint.read_bytes() if checkpoint.exists() else None
+        return task.remote(self.jobs[place], state, self.num_threads)
 
-def _next_ready(running: Sequence[_Running]) -> _Running:
-    ready, _ = ray.wait([job.events for job in running], num_returns=1)
-    return next(job for job in running if job.events == ready[0])
+    def _start_again(self, job: _Running, error: ray.exceptions.RayError) -> None:
+        if job.starts == _STARTS_PER_JOB:
+            raise RuntimeError(
+                f"The process of {self.title} died {job.starts} times; the last error: {error}. "
+                "It may have run out of memory: lower its batch_size."
+            ) from error
+        say(f"  a training process was lost ({type(error).__name__}); starting it again")
+        job.events, job.starts = self._start(job.place), job.starts + 1
 
-
-def _next_event(job: _Running) -> Event | None:
-    try:
-        event: Event = ray.get(next(job.events))
-    except StopIteration:
-        return None
-    return event
+    def _handle(self, job: _Running, event: Event) -> None:
+        if isinstance(event, Progress):
+            if self.bar is None:
+                self.bar = TrainingProgress(self.title, event.total * len(self.jobs))
+            self.bar.advance(event.samples - job.samples, event.note)
+            job.samples = event.samples
+        elif isinstance(event, EpochRecord):
+            write_curves(self.curves[job.place], event)
+        elif isinstance(event, Checkpoint):
+            write_bytes(self.checkpoints[job.place], event.data)
+        else:
+            self.on_trained(job.place, event)
+            self.checkpoints[job.place].unlink(missing_ok=True)
 
 
 @contextmanager

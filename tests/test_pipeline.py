@@ -120,22 +120,26 @@ def test_finished_stages_are_not_done_again_and_another_config_is_refused(whole_
     assert "seed: 0 there, 5 asked for" in refused.stderr
 
 
+def start_and_wait_for(run_dir: Path, pattern: str, number: int) -> subprocess.Popen:
+    """Starts the tiny run and returns when it has written so many files of a pattern."""
+    process = subprocess.Popen(
+        command("run", "demo", "--run-dir", run_dir, *TINY),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 240
+    while len(list(run_dir.glob(pattern))) < number:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+    return process
+
+
 def test_interrupted_and_killed_run_ends_with_the_same_table(whole_run: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "stopped"
-    arguments = ("run", "demo", "--run-dir", run_dir, *TINY)
-
-    def start_and_wait_for(pattern: str, number: int) -> subprocess.Popen:
-        process = subprocess.Popen(
-            command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        deadline = time.monotonic() + 240
-        while len(list(run_dir.glob(pattern))) < number:
-            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-            time.sleep(0.02)
-        return process
-
-    kill_family(start_and_wait_for("supernet_checkpoint.pt", 1))
-    interrupted = start_and_wait_for("evaluations/*.parquet", 3)
+    kill_family(start_and_wait_for(run_dir, "supernet_checkpoint.pt", 1))
+    interrupted = start_and_wait_for(run_dir, "evaluations/*.parquet", 3)
     interrupted.send_signal(signal.SIGINT)
     _, errors = interrupted.communicate(timeout=120)
     assert interrupted.returncode == 130
@@ -143,9 +147,22 @@ def test_interrupted_and_killed_run_ends_with_the_same_table(whole_run: Path, tm
     assert not RunFolder(run_dir).best_file.exists()
     kept = len(RunFolder(run_dir).read_evaluations())
     assert 0 < kept < 32
-    kill_family(start_and_wait_for("evaluations/*.parquet", 5))
+    kill_family(start_and_wait_for(run_dir, "evaluations/*.parquet", 5))
     run_tiny(run_dir)
     assert table(run_dir) == table(whole_run)
+
+
+def test_killed_training_process_goes_on_from_its_checkpoint(whole_run: Path, tmp_path: Path) -> None:
+    driver = start_and_wait_for(tmp_path / "lost", "supernet_checkpoint.pt", 1)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    trainings = [p for p in family if "run_training" in " ".join(p.cmdline())]
+    assert len(trainings) == 1
+    trainings[0].kill()
+    output, errors = driver.communicate(timeout=240)
+    assert driver.returncode == 0, output + errors
+    assert "a training process was lost" in output
+    lost, whole = RunFolder(tmp_path / "lost"), RunFolder(whole_run)
+    assert lost.read_supernet().weights_sha256 == whole.read_supernet().weights_sha256
 
 
 def test_single_stages_and_evaluate_work_on_a_run_folder(whole_run: Path) -> None:
