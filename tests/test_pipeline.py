@@ -152,6 +152,19 @@ def test_interrupted_and_killed_run_ends_with_the_same_table(whole_run: Path, tm
     assert table(run_dir) == table(whole_run)
 
 
+def test_killed_training_process_goes_on_from_its_checkpoint(whole_run: Path, tmp_path: Path) -> None:
+    driver = start_and_wait_for(tmp_path / "lost", "supernet_checkpoint.pt", 1)
+    family = psutil.Process(driver.pid).children(recursive=True)
+    trainings = [p for p in family if "run_training" in " ".join(p.cmdline())]
+    assert len(trainings) == 1
+    trainings[0].kill()
+    output, errors = driver.communicate(timeout=240)
+    assert driver.returncode == 0, output + errors
+    assert "a training process was lost" in output
+    lost, whole = RunFolder(tmp_path / "lost"), RunFolder(whole_run)
+    assert lost.read_supernet().weights_sha256 == whole.read_supernet().weights_sha256
+
+
 def test_single_stages_and_evaluate_work_on_a_run_folder(whole_run: Path) -> None:
     done = launch("evaluate", whole_run, "--architecture", "all-SCB_k3")
     assert done.returncode == 0, done.stderr
