@@ -170,10 +170,15 @@ class SupernetConfig:
 class SearchConfig:
     """Stage 2: the spike-aware search on D_val."""
 
-    algorithm: Literal["evolution", "random"] = "evolution"
-    """`evolution` as in the paper; `random` draws all candidates at once, at the same budget."""
+    algorithm: Literal["evolution", "exhaustive", "random", "aging", "nsga2", "optuna"] = "evolution"
+    """`evolution` as in the paper; `exhaustive` scores the whole space; `random` draws all candidates at once;
+    `aging` is regularised evolution; `nsga2` optimises accuracy and spikes; `optuna` is its TPE sampler."""
     spike_exponent: float = -0.08
     """lambda of the fitness accuracy * (spikes / reference) ** lambda; more negative saves more spikes."""
+    more_exponents: tuple[float, ...] = ()
+    """Further lambdas `evolution` searches for at once: parents come in turn from each lambda's ranking."""
+    max_spikes: float | None = None
+    """Spike budget, mean spikes per sample: a candidate above it is never chosen while one keeps it."""
     population_size: int = 20
     """Candidates of a generation."""
     num_parents: int = 10
@@ -185,7 +190,12 @@ class SearchConfig:
     max_evaluations: int = 400
     """Architectures evaluated before the search ends; the space may end it earlier."""
     batch_size: int = 128
-    """Samples per forward pass; results do not depend on it."""
+    """Samples per forward pass; of event-driven evaluation results do not depend on it."""
+    engine: Literal["auto", "event_driven", "dense"] = "auto"
+    """How candidates are evaluated: `event_driven` adds weights spike by spike on a CPU, `dense` is torch on
+    any device; `auto` is event-driven on CPUs that have a C compiler."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Format of weights and potentials of the dense engine; spikes are exact in either."""
     max_val_samples: int | None = None
     """Score on so many samples of D_val (classes balanced) instead of all."""
 
@@ -194,6 +204,11 @@ class SearchConfig:
         _at_least("search", 1, num_parents=self.num_parents, batch_size=self.batch_size)
         _at_least("search", 0, num_mutants=self.num_mutants)
         _at_least("search", 1, max_evaluations=self.max_evaluations, max_val_samples=self.max_val_samples)
+        if self.precision != "float32" and self.engine != "dense":
+            raise ValueError(
+                f"search.precision is '{self.precision}', which only the dense engine knows: add "
+                "--search.engine dense, or leave precision at float32."
+            )
         if self.num_parents > self.population_size:
             raise ValueError(
                 f"search.num_parents must not exceed search.population_size ({self.population_size}), "

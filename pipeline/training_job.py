@@ -6,6 +6,7 @@ a checkpoint it goes on from there as if it had not been interrupted.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import time
 from collections.abc import Generator
@@ -19,8 +20,9 @@ from pipeline.config import Config
 from pipeline.data import RunData, load_data
 from pipeline.networks import make_network
 from pipeline.records import Cost, EpochRecord
+from snn.engine import make_inference
 from snn.fitness import Evaluation, TimeCourse
-from snn.network import SpikingNetwork, num_parameters
+from snn.network import SpikingNetwork, num_parameters, to_memory_format
 from snn.search_space import Architecture
 from snn.spikes import count_operations
 from snn.time_course import measure_time_course
@@ -247,8 +249,9 @@ def evaluate_on(
     device: torch.device,
 ) -> Evaluation:
     """Accuracy and spikes of one architecture on a set of samples."""
+    prepared = make_inference(network, config.search.engine, precision=config.search.precision)
     batches = samples.batches(config.search.batch_size, device)
-    return evaluate_architectures(network, [architecture], batches)[0]
+    return evaluate_architectures(prepared, [architecture], batches)[0]
 
 
 def evaluate_with_operations(
@@ -258,11 +261,16 @@ def evaluate_with_operations(
     config: Config,
     device: torch.device,
 ) -> Evaluation:
-    """As `evaluate_on`, with synaptic operations and multiply-accumulates per sample besides."""
-    with count_operations(network) as totals:
-        result = evaluate_on(network, architecture, samples, config, device)
+    """As `evaluate_on`, with synaptic operations and multiply-accumulates per sample in any case."""
+    result = evaluate_on(network, architecture, samples, config, device)
+    if result.synops is not None:
+        return result
+    network.eval()
+    with torch.inference_mode(), count_operations(network) as totals:
+        for inputs, _ in samples.batches(config.search.batch_size, device):
+            network(to_memory_format(inputs), architecture)
     operations = {kind: (total / result.num_samples).item() for kind, total in totals.items()}
-    return Evaluation(**{**vars(result), **operations})
+    return dataclasses.replace(result, **operations)
 
 
 def _note(history: list[EpochRecord]) -> str:

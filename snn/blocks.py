@@ -113,10 +113,11 @@ class SkipConnection(nn.Module):
 
     def __init__(self, layer: SearchedLayer, make_neuron: MakeNeuron) -> None:
         super().__init__()
+        self.conv: nn.Conv2d | ShiftedReduction
         if layer.stride == 1:
-            self.conv: nn.Module = nn.Conv2d(layer.in_channels, layer.out_channels, 1, bias=False)
+            self.conv = nn.Conv2d(layer.in_channels, layer.out_channels, 1, bias=False)
         else:
-            self.conv = _ShiftedReduction(layer.in_channels, layer.out_channels)
+            self.conv = ShiftedReduction(layer.in_channels, layer.out_channels)
         self.norm = nn.BatchNorm2d(layer.out_channels)
         self.neuron1 = make_neuron()
 
@@ -148,7 +149,7 @@ class SpikingAveragePool(nn.Module):
         return spikes
 
 
-class _ShiftedReduction(nn.Module):
+class ShiftedReduction(nn.Module):
     """Halves the size with two 1x1 stride-2 convolutions on pixels (0, 0) and (1, 1) of each 2x2."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

@@ -70,6 +70,7 @@ class SpikingNetwork(nn.Module):
             return SpikingNeuron(neuron, v_threshold=v_threshold, init_tau=init_tau)
 
         self.backbone = backbone
+        self.input_shape = input_shape
         self.time_steps = time_steps
         self.num_classes = num_classes
         channels = backbone.stem_channels
@@ -134,6 +135,11 @@ class SpikingNetwork(nn.Module):
 def firing_rates(votes_TNK: Tensor) -> Tensor:
     """Firing rate of each class over the time steps, [N, K] in [0, 1]; the class with most votes wins."""
     return votes_TNK.mean(0)
+
+
+def predictions(votes_TNK: Tensor) -> Tensor:
+    """The class with most votes [N], of equal ones the first; votes are counted, so that ties are exact."""
+    return (votes_TNK.float() * VOTERS_PER_CLASS).round().sum(0).argmax(1)
 
 
 def child_weights(weights: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:

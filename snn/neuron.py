@@ -52,13 +52,13 @@ class SpikingNeuron(nn.Module):
         """Turns currents [T, *] into spikes [T, *], 0 or 1 in the dtype of the input."""
         if x_T.is_cuda:
             return self._spikingjelly_forward(x_T)
-        spikes_T: Tensor = _MultiStep.apply(x_T, self._decay(), self.v_threshold)
+        spikes_T: Tensor = _MultiStep.apply(x_T, self.decay(), self.v_threshold)
         return spikes_T
 
     def extra_repr(self) -> str:
         return f"{self.kind}, v_threshold={self.v_threshold}, init_tau={self.init_tau}"
 
-    def _decay(self) -> Tensor | None:
+    def decay(self) -> Tensor | None:
         """d of the equations; None for IF."""
         if self.kind == "PLIF":
             return self.w.sigmoid()

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from snn.blocks import MaxPool
 from snn.neuron import SpikingNeuron
@@ -50,24 +51,29 @@ class SpikeRecord:
 def record_spikes(network: nn.Module) -> Iterator[SpikeRecord]:
     """Records, while open, the spikes of every forward pass of `network`; the last pass is kept."""
     record = SpikeRecord()
-
-    def hook(name: str) -> Any:
-        def count(_module: nn.Module, _inputs: Any, spikes: Tensor) -> None:
-            record.counts[name] = spikes.detach().flatten(2).sum(2)
-            record.neurons[name] = spikes[0, 0].numel()
-
-        return count
-
-    handles = [
-        module.register_forward_hook(hook(name))
-        for name, module in network.named_modules()
-        if isinstance(module, SpikingNeuron | MaxPool)
-    ]
+    handles = count_into(record, network)
     try:
         yield record
     finally:
         for handle in handles:
             handle.remove()
+
+
+def count_into(record: SpikeRecord, network: nn.Module) -> list[RemovableHandle]:
+    """Lets every forward pass of a counted module write into `record`, until the handles are removed."""
+
+    def hook(name: str) -> Any:
+        def count(_module: nn.Module, _inputs: Any, spikes: Tensor) -> None:
+            record.counts[name] = spikes.detach().flatten(2).sum(2, dtype=torch.float32)
+            record.neurons[name] = spikes[0, 0].numel()
+
+        return count
+
+    return [
+        module.register_forward_hook(hook(name))
+        for name, module in network.named_modules()
+        if isinstance(module, SpikingNeuron | MaxPool)
+    ]
 
 
 def part_of(module_name: str) -> str:
@@ -122,8 +128,10 @@ def _fan_out(module: nn.Conv2d, x: Tensor, output: Tensor) -> Tensor:
     """Number of outputs each input position of one channel feeds, [H, W]."""
     ones = torch.ones(1, 1, *output.shape[-2:], dtype=torch.float64, device=x.device)
     kernel = torch.ones(1, 1, *module.kernel_size, dtype=torch.float64, device=x.device)
-    padding = (module.kernel_size[0] // 2, module.kernel_size[1] // 2)
-    spread = F.conv_transpose2d(ones, kernel, stride=module.stride, padding=padding)
-    height, width = x.shape[-2:]
-    spread = F.pad(spread, (0, width - spread.shape[-1], 0, height - spread.shape[-2]))
+    stride, padding, sides = module.stride[0], int(module.padding[0]), tuple(x.shape[-2:])
+    missing = [
+        side - ((out - 1) * stride - 2 * padding + module.kernel_size[0])
+        for side, out in zip(sides, output.shape[-2:], strict=True)
+    ]
+    spread = F.conv_transpose2d(ones, kernel, stride=stride, padding=padding, output_padding=missing)
     return spread[0, 0] * module.out_channels

@@ -7,43 +7,59 @@ depth and not with the number of architectures. The stem runs once per batch for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from snn.engine import make_inference
 from snn.fitness import Evaluation
-from snn.network import SpikingNetwork, firing_rates, to_memory_format
+from snn.inference import Fired, InferenceNetwork
+from snn.network import SpikingNetwork
 from snn.search_space import Architecture, SearchedLayer
-from snn.spikes import SpikeRecord, part_of, record_spikes
-
 
 def evaluate_architectures(
-    network: SpikingNetwork,
+    network: InferenceNetwork | SpikingNetwork,
     architectures: Sequence[Architecture],
     batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    num_threads: int | None = None,
+    stop: Callable[[Evaluation], bool] | None = None,
 ) -> list[Evaluation]:
     """Accuracy and spikes of each architecture with the network's weights and stored BN statistics.
 
     Args:
-        network: A super-network that holds every block of `architectures` (or a child, for its own).
+        network: Made of a super-network that holds every block of `architectures` (or of a child); a
+            SpikingNetwork is prepared by `make_inference` first.
         architectures: What is evaluated, in any order; the results come in the same order.
         batches: Pairs of inputs ([N, C, H, W] images or [T, N, C, H, W] frames) and labels [N], on the
             network's device.
+        num_threads: Threads that share a batch, where the network has none itself; as many as torch's.
+        stop: Asked after each batch with what is known of an architecture so far; if it says True the
+            architecture is given up, and its Evaluation holds the samples up to there.
 
     Raises:
         ValueError: No samples.
     """
-    network.eval()
-    order = sorted(range(len(architectures)), key=lambda i: architectures[i].blocks)
-    walk = _Walk(network, [architectures[i].blocks for i in order])
-    with torch.inference_mode(), record_spikes(network) as walk.record:
-        for inputs, labels in batches:
-            walk.run(inputs, labels)
-    results = walk.evaluations()
-    return [results[order.index(i)] for i in range(len(architectures))]
+    if isinstance(network, SpikingNetwork):
+        network = make_inference(network)
+    walks = [_Walk(fork, architectures) for fork in network.forks(num_threads or torch.get_num_threads())]
+    given_up: dict[int, Evaluation] = {}
+    with torch.inference_mode(), ThreadPoolExecutor(len(walks)) as pool:
+        for inputs, labels in _chunks(batches, network.chunk_size * len(walks)):
+            list(pool.map(_Walk.run, walks, *_split(inputs, labels, len(walks))))
+            if stop is not None:
+                for i in set(range(len(architectures))) - set(given_up):
+                    if stop(so_far := _evaluation(walks, i)):
+                        given_up[i] = so_far
+                        for walk in walks:
+                            walk.give_up(i)
+    if not any(walk.root.num_samples for walk in walks):
+        raise ValueError("There are no samples to evaluate on; give at least one batch.")
+    return [given_up.get(i) or _evaluation(walks, i) for i in range(len(architectures))]
 
 
 def count_block_runs(architectures: Iterable[Architecture]) -> tuple[int, int]:
@@ -58,90 +74,126 @@ def count_block_runs(architectures: Iterable[Architecture]) -> tuple[int, int]:
 
 
 @dataclass
-class _Node:
-    """Where the walk stands: the spikes so far and the counts of each part passed, on the device."""
+class _Branch:
+    """A distinct prefix: what was counted of its last block (and the pools after it), what goes on from it.
 
-    spikes: Tensor
-    counts: dict[str, Tensor]
+    Attributes:
+        counts: Spikes by part, summed over the samples; on the network's device.
+        outputs: Binary outputs by part, per sample and time step.
+        synops: Synaptic operations over the samples, None where they are not counted; `macs` likewise.
+        num_samples: Samples that passed here.
+        following: Longer prefixes by their next block.
+        members: Architectures still evaluated that have this prefix.
+        correct: Of a whole architecture the correct predictions.
+    """
+
+    counts: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, int] = field(default_factory=dict)
+    synops: int | None = None
+    macs: int | None = None
+    num_samples: int = 0
+    correct: Any = 0
+    following: dict[str, _Branch] = field(default_factory=dict)
+    members: set[int] = field(default_factory=set)
+
+    def add(self, fired: Fired, num_samples: int) -> None:
+        """Adds what one batch counted."""
+        self.num_samples += num_samples
+        for part, (count, outputs) in fired.counts.items():
+            self.counts[part] = self.counts.get(part, 0) + count
+            self.outputs[part] = outputs
+        if fired.synops is not None:
+            self.synops = (self.synops or 0) + fired.synops
+        if fired.macs is not None:
+            self.macs = (self.macs or 0) + fired.macs
 
 
 class _Walk:
-    """One depth-first pass a batch; adds up correct predictions and spikes of each path."""
+    """Depth-first passes of one thread, and what they add up to."""
 
-    record: SpikeRecord
-
-    def __init__(self, network: SpikingNetwork, paths: Sequence[tuple[str, ...]]) -> None:
+    def __init__(self, network: InferenceNetwork, architectures: Sequence[Architecture]) -> None:
         self.network = network
-        self.paths = paths
-        self.parts = list(network.backbone.body)
-        self.correct: list[Tensor] = []
-        self.counts: list[dict[str, Tensor]] = [{} for _ in paths]
-        self.num_samples = 0
-        self.time_steps = network.time_steps
+        self.parts = list(network.network.backbone.body)
+        self.root = _Branch(members=set(range(len(architectures))))
+        self.paths = [architecture.blocks for architecture in architectures]
+        for i, path in enumerate(self.paths):
+            branch = self.root
+            for block in path:
+                branch = branch.following.setdefault(block, _Branch())
+                branch.members.add(i)
 
     def run(self, inputs: Tensor, labels: Tensor) -> None:
-        self.num_samples += len(labels)
-        spikes = self.network.encode(to_memory_format(inputs))
-        self.time_steps = spikes.shape[0]
-        root = _Node(spikes, {})
-        self._take_counts(root)
-        if not self.correct:
-            self.correct = [torch.zeros((), dtype=torch.int64, device=labels.device) for _ in self.paths]
-        self._descend(root, 0, 0, range(len(self.paths)), labels)
+        """Adds one batch."""
+        if len(labels):
+            with torch.inference_mode():
+                self._descend(self.root, self.network.encode(inputs), 0, labels)
 
-    def _descend(self, node: _Node, part: int, depth: int, members: Sequence[int], labels: Tensor) -> None:
-        """Goes on from `node` with the paths `members`, which agree in their first `depth` blocks."""
+    def give_up(self, i: int) -> None:
+        """Goes no more where only architecture `i` leads."""
+        for branch in self.along(i):
+            branch.members.discard(i)
+
+    def along(self, i: int) -> Iterator[_Branch]:
+        """The branches of an architecture, from the root."""
+        branch = self.root
+        yield branch
+        for block in self.paths[i]:
+            branch = branch.following[block]
+            yield branch
+
+    def leaf(self, i: int) -> _Branch:
+        """The branch of the whole architecture."""
+        *_, leaf = self.along(i)
+        return leaf
+
+    def _descend(self, branch: _Branch, fired: Fired, part: int, labels: Tensor) -> None:
+        """Goes on from `fired`, the spikes of a prefix; `part` is the next part of the body."""
         while part < len(self.parts) and not isinstance(self.parts[part], SearchedLayer):
-            node = self._step(node, self.network.body[self.parts[part].name])
+            fired = self.network.run(self.parts[part].name, "", fired.spikes).after(fired)
             part += 1
         if part == len(self.parts):
-            self._finish(node, members, labels)
-            return
-        layer = self.network.body[self.parts[part].name]
-        assert isinstance(layer, nn.ModuleDict)
-        for block, same in groupby(members, key=lambda i: self.paths[i][depth]):
-            self._descend(self._step(node, layer[block]), part + 1, depth + 1, list(same), labels)
+            predicted = self.network.decide(fired.spikes)
+            branch.correct = branch.correct + (predicted.classes == labels).sum()
+            fired = predicted.fired.after(fired)
+        branch.add(fired, len(labels))
+        for block, following in branch.following.items():
+            if following.members:
+                reached = self.network.run(self.parts[part].name, block, fired.spikes)
+                self._descend(following, reached, part + 1, labels)
 
-    def _step(self, node: _Node, module: nn.Module) -> _Node:
-        following = _Node(module(node.spikes), dict(node.counts))
-        self._take_counts(following)
-        return following
 
-    def _finish(self, node: _Node, members: Sequence[int], labels: Tensor) -> None:
-        votes = self.network.decide(node.spikes)
-        self._take_counts(node)
-        correct = (firing_rates(votes).argmax(1) == labels).sum()
-        for i in members:
-            self.correct[i] += correct
-            totals = self.counts[i]
-            for name, count in node.counts.items():
-                totals[name] = totals[name] + count if name in totals else count
+def _chunks(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of at most `size` samples."""
+    for inputs, labels in batches:
+        yield from zip(inputs.split(size, 0 if inputs.dim() == 4 else 1), labels.split(size), strict=True)
 
-    def _take_counts(self, node: _Node) -> None:
-        for name, count in self.record.counts.items():
-            node.counts[name] = count.sum(dtype=torch.float64)
-        self.record.counts.clear()
 
-    def evaluations(self) -> list[Evaluation]:
-        if not self.num_samples:
-            raise ValueError("There are no samples to evaluate on; give at least one batch.")
-        return [self._evaluation(i) for i in range(len(self.paths))]
+def _split(inputs: Tensor, labels: Tensor, parts: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """About equal parts of a batch, some of them empty if it is small."""
+    axis = 0 if inputs.dim() == 4 else 1
+    return torch.tensor_split(inputs, parts, axis), torch.tensor_split(labels, parts)
 
-    def _evaluation(self, i: int) -> Evaluation:
-        names = list(self.counts[i])
-        spikes = (torch.stack(list(self.counts[i].values())) / self.num_samples).tolist()
-        per_part: dict[str, float] = {}
-        outputs: dict[str, int] = {}
-        for name, value in zip(names, spikes, strict=True):
-            part = part_of(name)
-            per_part[part] = per_part.get(part, 0.0) + value
-            outputs[part] = outputs.get(part, 0) + self.record.neurons[name]
-        total = sum(per_part.values())
-        return Evaluation(
-            accuracy=self.correct[i].item() / self.num_samples,
-            spikes=total,
-            firing_rate=total / (sum(outputs.values()) * self.time_steps),
-            num_samples=self.num_samples,
-            spikes_per_layer=per_part,
-            firing_rate_per_layer={p: per_part[p] / (outputs[p] * self.time_steps) for p in per_part},
-        )
+
+def _evaluation(walks: Sequence[_Walk], i: int) -> Evaluation:
+    """What the walks found of an architecture, together."""
+    branches = [branch for walk in walks for branch in walk.along(i)]
+    leaves = [walk.leaf(i) for walk in walks]
+    num_samples = sum(leaf.num_samples for leaf in leaves)
+    outputs = {part: width for branch in branches for part, width in branch.outputs.items()}
+    spikes = {
+        part: float(sum(branch.counts.get(part, 0) for branch in branches)) / num_samples for part in outputs
+    }
+    synops = [branch.synops for branch in branches if branch.synops is not None]
+    macs = [branch.macs for branch in branches if branch.macs is not None]
+    time_steps = walks[0].network.time_steps
+    total = sum(spikes.values())
+    return Evaluation(
+        accuracy=int(sum(leaf.correct for leaf in leaves)) / num_samples,
+        spikes=total,
+        firing_rate=total / (sum(outputs.values()) * time_steps),
+        num_samples=num_samples,
+        synops=sum(synops) / num_samples if synops else None,
+        macs=sum(macs) / num_samples if macs else None,
+        spikes_per_layer=spikes,
+        firing_rate_per_layer={part: spikes[part] / (outputs[part] * time_steps) for part in spikes},
+    )

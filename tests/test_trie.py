@@ -9,7 +9,9 @@ import pytest
 import torch
 from test_network import make
 
-from snn.network import firing_rates
+from snn.engine import EngineName, make_inference
+from snn.fitness import Evaluation
+from snn.network import predictions
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
 from snn.spikes import record_spikes
 from snn.training import SampleSet
@@ -27,8 +29,9 @@ def samples() -> SampleSet:
     )
 
 
-def test_sharing_prefixes_changes_no_bit(samples: SampleSet) -> None:
-    network = make()
+@pytest.mark.parametrize("engine", ["event_driven", "dense"])
+def test_sharing_prefixes_changes_no_bit(samples: SampleSet, engine: EngineName) -> None:
+    network = make_inference(make(), engine)
     rng = random.Random(0)
     architectures = [SearchSpace(5).sample(rng) for _ in range(30)]
     together = evaluate_architectures(network, architectures, samples.batches(8, CPU))
@@ -48,9 +51,9 @@ def test_evaluation_is_what_forward_and_the_spike_record_say(samples: SampleSet)
     network, architecture = make(), Architecture(("SRB_k3", "SCB_k5", "skip_connect", "SRB_k5", "SCB_k3"))
     (images, labels), *_ = samples.batches(23, CPU)
     with torch.inference_mode(), record_spikes(network) as record:
-        rates = firing_rates(network(images, architecture))
+        predicted = predictions(network(images, architecture))
     result = evaluate_architectures(network, [architecture], samples.batches(23, CPU))[0]
-    assert result.accuracy == (rates.argmax(1) == labels).sum().item() / 23
+    assert result.accuracy == (predicted == labels).sum().item() / 23
     assert result.spikes == pytest.approx(record.per_sample().mean().item())
     assert result.spikes == pytest.approx(sum(result.spikes_per_layer.values()))
     assert list(result.spikes_per_layer) == [
@@ -74,3 +77,22 @@ def test_the_whole_space_needs_a_quarter_of_the_block_runs() -> None:
 def test_no_samples_is_an_error() -> None:
     with pytest.raises(ValueError, match="no samples"):
         evaluate_architectures(make(), [Architecture(("SRB_k3",) * 5)], [])
+
+
+@pytest.mark.parametrize("engine", ["event_driven", "dense"])
+def test_an_architecture_given_up_keeps_what_was_seen_and_changes_no_other(
+    samples: SampleSet, engine: EngineName
+) -> None:
+    network = make_inference(make(), engine)
+    architectures = [SearchSpace(5).sample(random.Random(i)) for i in range(12)]
+    whole = evaluate_architectures(network, architectures, samples.batches(8, CPU))
+    middle = sorted(result.spikes for result in whole)[6]
+
+    def stop(so_far: Evaluation) -> bool:
+        return so_far.num_samples >= 8 and so_far.spikes > middle
+
+    raced = evaluate_architectures(network, architectures, samples.batches(8, CPU), stop=stop)
+    first = evaluate_architectures(network, architectures, [next(samples.batches(8, CPU))])
+    assert {result.num_samples for result in raced} == {8, 23}
+    for result, complete, start in zip(raced, whole, first, strict=True):
+        assert result == (complete if result.num_samples == 23 else start)

@@ -1,0 +1,86 @@
+"""Dense inference in torch: folded batch norm, channels-last, any device; spikes counted by hooks.
+
+On CUDA spikingjelly's fused neurons run. In bfloat16 spikes stay exact, weights and potentials do not.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from snn.blocks import ConvNorm, SkipConnection
+from snn.folding import fold_norm, reduction_weight
+from snn.inference import Counts, Fired, Predicted
+from snn.network import SpikingNetwork, predictions, to_memory_format
+from snn.spikes import SpikeRecord, count_into, part_of
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class DenseNetwork:
+    """The dense form of a SpikingNetwork; has the methods of `snn.inference.InferenceNetwork`.
+
+    Args:
+        network: What is evaluated, on the device where it shall run; it is copied.
+        precision: Format of weights and potentials.
+    """
+
+    def __init__(self, network: SpikingNetwork, *, precision: Precision = "float32") -> None:
+        self.network = folded(network).to(getattr(torch, precision))
+        self.dtype = getattr(torch, precision)
+        self.time_steps = network.time_steps
+        self.chunk_size = sys.maxsize
+        self._record = SpikeRecord()
+        count_into(self._record, self.network)
+
+    def forks(self, _number: int) -> list[DenseNetwork]:
+        """This network alone: torch runs on threads of its own."""
+        return [self]
+
+    def encode(self, inputs: Tensor) -> Fired:
+        return self._counted(self.network.encode(to_memory_format(inputs.to(self.dtype))))
+
+    def run(self, part: str, block: str, spikes: Tensor) -> Fired:
+        module = self.network.body[part]
+        chosen = module[block] if isinstance(module, nn.ModuleDict) else module
+        return self._counted(chosen(spikes))
+
+    def decide(self, spikes: Tensor) -> Predicted:
+        votes = self.network.decide(spikes)
+        return Predicted(predictions(votes), self._counted(votes))
+
+    def _counted(self, spikes: Tensor) -> Fired:
+        counts: Counts = {}
+        for name, count in self._record.counts.items():
+            counted, outputs = counts.get(part_of(name), (0, 0))
+            count = count.sum(dtype=torch.float64)
+            counts[part_of(name)] = (counted + count, outputs + self._record.neurons[name])
+        self._record.clear()
+        return Fired(spikes, counts)
+
+
+@torch.no_grad()
+def folded(network: SpikingNetwork) -> SpikingNetwork:
+    """A copy in evaluation mode, with every batch norm folded into its convolution; channels-last."""
+    made = copy.deepcopy(network).eval().requires_grad_(False)
+    for module in made.modules():
+        if isinstance(module, ConvNorm | SkipConnection) and isinstance(module.conv, nn.Conv2d):
+            weight, bias = fold_norm(module.conv.weight, module.norm)
+            _set_affine(module.conv, weight, bias)
+            module.norm = nn.Identity()  # type: ignore[assignment]
+        elif isinstance(module, SkipConnection):
+            weight, bias = fold_norm(reduction_weight(module.conv), module.norm)
+            half = module.conv.conv1.out_channels
+            _set_affine(module.conv.conv1, weight[:half, :, :1, :1], bias[:half])
+            _set_affine(module.conv.conv2, weight[half:, :, 1:, 1:], bias[half:])
+            module.norm = nn.Identity()  # type: ignore[assignment]
+    return made.to(memory_format=torch.channels_last)
+
+
+def _set_affine(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
+    conv.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)

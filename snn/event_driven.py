@@ -1,0 +1,358 @@
+"""Event-driven inference: a network evaluated spike by spike.
+
+A dense convolution multiplies every zero of its input; of a spiking network's activations nine in ten are
+zeros. Here each spike adds its weights to the neurons it reaches and silence costs nothing, so that time
+grows with spikes as energy does on neuromorphic hardware. Batch norm and the neuron's input gain are part
+of the weights; synaptic operations are counted on the way.
+
+The result depends neither on batch size nor on threads, and on no CPU's vector width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from snn import event_kernels as kernels
+from snn.blocks import (
+    ConvNorm,
+    MaxPool,
+    ShiftedReduction,
+    SkipConnection,
+    SpikingAveragePool,
+    SpikingConvBlock,
+    SpikingInvertedBottleneck,
+    SpikingResidualBlock,
+)
+from snn.event_kernels import Connection, Layer, SpikeLists, Workspace
+from snn.folding import folded_conv, gain_and_leak
+from snn.inference import Fired, Predicted
+from snn.network import VOTERS_PER_CLASS, SpikingNetwork
+from snn.neuron import SpikingNeuron
+
+Shape = tuple[int, int, int]
+Arrays = dict[str, NDArray[np.float32]]
+
+# Neurons times samples times steps that one call works on at most; bounds the memory for its spikes.
+_MAX_CHUNK = 16_000_000
+
+
+class _Half(nn.Module):
+    """One of the two convolutions of a strided skip, which feeds one half of the output channels."""
+
+    def __init__(self, skip: SkipConnection, place: int) -> None:
+        super().__init__()
+        self.skip = skip
+        self.place = place
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A layer of neurons before its weights are known.
+
+    Attributes:
+        name: Prefix of its arrays.
+        sources: Which spikes feed it: 0 is the block's input, i the output of the block's i-th layer.
+        modules: Of each source the convolution (with norm), linear map or average pool; None is an identity.
+    """
+
+    name: str
+    sources: tuple[int, ...]
+    modules: tuple[nn.Module | None, ...]
+    neuron: SpikingNeuron
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A layer of neurons, or without one a max-pool, and where its inputs come from."""
+
+    layer: Layer | None
+    sources: tuple[int, ...]
+
+
+class EventDrivenNetwork:
+    """The event-driven form of a SpikingNetwork; has the methods of `snn.inference.InferenceNetwork`.
+
+    Args:
+        network: Gives the structure; may be on the meta device if `arrays` are given.
+        arrays: Folded weights as made by `fold`, shared and never written to; None folds the network's own.
+
+    Raises:
+        KernelsUnavailable: No C compiler.
+        ValueError: Planes above 1024x1024 or more than 4096 channels.
+    """
+
+    def __init__(
+        self, network: SpikingNetwork, arrays: Mapping[str, NDArray[np.float32]] | None = None
+    ) -> None:
+        kernels.check_available()
+        self.network = network
+        self.arrays = fold(network) if arrays is None else arrays
+        self.workspace = Workspace()
+        shape = network.input_shape
+        self.time_steps = network.time_steps
+        self.programs: dict[tuple[str, str], tuple[_Step, ...]] = {}
+        shape = self._add("stem", "", network.stem, shape, network.stem_neuron)
+        self.stem_parts = list(_stem_parts(network))
+        for name, module, neuron in self.stem_parts:
+            shape = self._add(name, "", module, shape, neuron)
+        for part, module in network.body.items():
+            blocks = module.items() if isinstance(module, nn.ModuleDict) else [("", module)]
+            for block, block_module in blocks:
+                following = self._add(part, block, block_module, shape)
+            shape = following
+        if isinstance(network.global_pool, SpikingAveragePool):
+            shape = self._add("global_pool", "", network.global_pool, shape)
+        self._add("head", "", network.head, shape, network.head_neuron)
+        sizes = [_largest(program) for program in self.programs.values()]
+        self.chunk_size = max(1, _MAX_CHUNK // (self.time_steps * max(sizes)))
+        stem = self.programs["stem", ""][0].layer
+        assert stem is not None
+        self.stem_macs = stem.num_neurons * network.input_shape[0] * 9
+
+    def forks(self, number: int) -> list[EventDrivenNetwork]:
+        """The same network with memory of its own for each of so many threads."""
+        return [self._with_own_memory() for _ in range(number)]
+
+    def encode(self, inputs: Tensor) -> Fired:
+        """Spikes of the stem, of images [N, C, H, W] or event frames [T, N, C, H, W]."""
+        static = inputs.dim() == 4
+        frames = inputs[:, None] if static else inputs.transpose(0, 1)
+        contiguous = frames.permute(0, 1, 3, 4, 2).contiguous().to(torch.float32).numpy()
+        time_steps = self.time_steps if static else inputs.shape[0]
+        stem = self.programs["stem", ""][0].layer
+        assert stem is not None
+        spikes = kernels.encode(stem, contiguous, time_steps, self.workspace, "stem")
+        fired = Fired(spikes, {"stem": (spikes.count, stem.num_neurons)})
+        macs = self.stem_macs * spikes.num_samples * (1 if static else time_steps)
+        for name, _, _ in self.stem_parts:
+            following = self._run(name, "", fired.spikes, part="stem_reduction")
+            fired = following.after(fired)
+        return fired.with_macs(macs)
+
+    def run(self, part: str, block: str, spikes: SpikeLists) -> Fired:
+        """Spikes of a part of the body; `block` is empty for a pool."""
+        return self._run(part, block, spikes, part=part)
+
+    def decide(self, spikes: SpikeLists) -> Predicted:
+        """The predicted class of each sample, [N]; of equal ones the first."""
+        fired = Fired(spikes, {})
+        if ("global_pool", "") in self.programs:
+            fired = self._run("global_pool", "", spikes, part="global_pool")
+        fired = self._run("head", "", fired.spikes, part="head").after(fired)
+        votes = kernels.count_votes(fired.spikes, VOTERS_PER_CLASS)
+        return Predicted(torch.from_numpy(votes.argmax(1)), fired)
+
+    def _with_own_memory(self) -> EventDrivenNetwork:
+        made = copy.copy(self)
+        made.workspace = Workspace()
+        return made
+
+    def _run(self, name: str, block: str, spikes: SpikeLists, *, part: str) -> Fired:
+        made = [spikes]
+        counted = outputs = operations = 0
+        for i, step in enumerate(self.programs[name, block]):
+            place = f"{name}.{i}"
+            inputs = [made[source] for source in step.sources]
+            if step.layer is None:
+                following, added = kernels.max_pool(inputs[0], self.workspace, place), 0
+            else:
+                following, added = kernels.fire(step.layer, inputs, self.workspace, place)
+            made.append(following)
+            counted += following.count
+            channels, height, width = following.shape
+            outputs += channels * height * width
+            operations += added
+        counts = {part: (counted, outputs)} if len(made) > 1 else {}
+        return Fired(made[-1], counts, operations)
+
+    def _add(
+        self, part: str, block: str, module: nn.Module, shape: Shape, neuron: SpikingNeuron | None = None
+    ) -> Shape:
+        """Makes the program of a module and returns the shape of its output."""
+        shapes, steps = [shape], []
+        for plan in _plans(f"{part}.{block}", module, neuron):
+            if plan is None:
+                channels, height, width = shapes[-1]
+                shapes.append((channels, height // 2, width // 2))
+                steps.append(_Step(None, (len(shapes) - 2,)))
+                continue
+            layer = _make_layer(plan, [shapes[i] for i in plan.sources], self.arrays)
+            shapes.append(layer.shape)
+            steps.append(_Step(layer, plan.sources))
+        for channels, height, width in shapes:
+            if max(height, width) > kernels.MAX_SIZE or channels > kernels.MAX_CHANNELS:
+                raise ValueError(
+                    f"Part {part} has planes of {height}x{width} with {channels} channels; event-driven "
+                    f"evaluation goes up to {kernels.MAX_SIZE}x{kernels.MAX_SIZE} and "
+                    f"{kernels.MAX_CHANNELS}: choose --search.engine dense."
+                )
+        self.programs[part, block] = tuple(steps)
+        return shapes[-1]
+
+
+def fold(network: SpikingNetwork) -> Arrays:
+    """Weights in the kernels' layout, batch norm and the neurons' input gain included."""
+    arrays: Arrays = {}
+    modules: list[tuple[str, nn.Module, SpikingNeuron | None]] = [
+        ("stem.", network.stem, network.stem_neuron),
+        ("global_pool.", network.global_pool, None),
+        ("head.", network.head, network.head_neuron),
+    ]
+    modules += [(f"{name}.", module, neuron) for name, module, neuron in _stem_parts(network)]
+    for part, module in network.body.items():
+        blocks = module.items() if isinstance(module, nn.ModuleDict) else [("", module)]
+        modules += [(f"{part}.{block}", block_module, None) for block, block_module in blocks]
+    for name, module, neuron in modules:
+        for plan in _plans(name, module, neuron):
+            if plan is not None:
+                arrays |= _fold_plan(plan)
+    return arrays
+
+
+def _stem_parts(network: SpikingNetwork) -> list[tuple[str, nn.Module, SpikingNeuron | None]]:
+    """What lies between stem and body: pools, and a convolution together with its neuron."""
+    parts: list[tuple[str, nn.Module, SpikingNeuron | None]] = []
+    for name, module in network.stem_reduction.items():
+        if isinstance(module, MaxPool):
+            parts.append((f"stem_reduction.{name}", module, None))
+        elif isinstance(module, ConvNorm):
+            neuron = network.stem_reduction[name.replace("conv", "neuron")]
+            assert isinstance(neuron, SpikingNeuron)
+            parts.append((f"stem_reduction.{name}", module, neuron))
+    return parts
+
+
+def _plans(name: str, module: nn.Module, neuron: SpikingNeuron | None) -> list[_Plan | None]:
+    """The layers of neurons a module consists of; None stands for a max-pool.
+
+    Args:
+        name: Prefix for the names of arrays.
+        module: A block, a pool, or a convolution or linear map, which needs its `neuron`.
+    """
+    if isinstance(module, nn.Identity):
+        return []
+    if isinstance(module, MaxPool):
+        return [None]
+    if isinstance(module, SpikingConvBlock):
+        return [
+            _Plan(f"{name}.1", (0,), (module.conv1,), module.neuron1),
+            _Plan(f"{name}.2", (1,), (module.conv2,), module.neuron2),
+        ]
+    if isinstance(module, SpikingResidualBlock):
+        return [
+            _Plan(f"{name}.1", (0,), (module.conv1,), module.neuron1),
+            _Plan(f"{name}.2", (1, 0), (module.conv2, _or_none(module.shortcut)), module.neuron2),
+        ]
+    if isinstance(module, SpikingInvertedBottleneck):
+        return [
+            _Plan(f"{name}.1", (0,), (module.conv1,), module.neuron1),
+            _Plan(f"{name}.2", (1,), (module.conv2,), module.neuron2),
+            _Plan(f"{name}.3", (2, 0), (module.conv3, _or_none(module.shortcut)), module.neuron3),
+        ]
+    if isinstance(module, SkipConnection) and isinstance(module.conv, ShiftedReduction):
+        halves = (_Half(module, 0), _Half(module, 1))
+        return [_Plan(f"{name}.1", (0, 0), halves, module.neuron1)]
+    if isinstance(module, SkipConnection | SpikingAveragePool):
+        return [_Plan(f"{name}.1", (0,), (module,), module.neuron1)]
+    assert isinstance(module, ConvNorm | nn.Linear) and neuron is not None, f"no event-driven {module}"
+    return [_Plan(f"{name}.1", (0,), (module,), neuron)]
+
+
+def _or_none(shortcut: nn.Module) -> nn.Module | None:
+    return None if isinstance(shortcut, nn.Identity) else shortcut
+
+
+def _fold_plan(plan: _Plan) -> Arrays:
+    gain, leak = gain_and_leak(plan.neuron)
+    arrays: Arrays = {f"{plan.name}.neuron": np.array([gain, leak], np.float32)}
+    total: Tensor | None = None
+    for i, module in enumerate(plan.modules):
+        if isinstance(module, ConvNorm | SkipConnection):
+            weight, bias = folded_conv(module)
+            total = bias if total is None else total + bias
+        elif isinstance(module, _Half):
+            weight, bias = folded_conv(module.skip)
+            weight = weight[:, :, module.place :, module.place :][:, :, :1, :1]
+            total = bias
+        elif isinstance(module, nn.Linear):
+            weight = module.weight.detach().double()[:, :, None, None]
+        else:
+            continue
+        arrays[f"{plan.name}.weights{i}"] = _kernel_layout(weight * gain)
+    if total is not None:
+        arrays[f"{plan.name}.bias"] = _padded((total * gain).cpu().numpy()).astype(np.float32)
+    return arrays
+
+
+def _kernel_layout(weight: Tensor) -> NDArray[np.float32]:
+    """[C_out, C_in, K_h, K_w] to [C_in, K_h, K_w backwards, C_out padded]."""
+    return _aligned(_padded(weight.cpu().numpy().transpose(1, 2, 3, 0)[:, :, ::-1]))
+
+
+def _aligned(array: NDArray[Any]) -> NDArray[np.float32]:
+    """A contiguous copy that begins on a cache line."""
+    made: NDArray[np.float32] = kernels.aligned_zeros(array.size, np.float32).reshape(array.shape)
+    made[:] = array
+    return made
+
+
+def _padded(array: NDArray[Any]) -> NDArray[Any]:
+    """Zeros at the end of the last axis, up to a multiple of LANES."""
+    missing = -array.shape[-1] % kernels.LANES
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])
+
+
+def _make_layer(plan: _Plan, shapes: list[Shape], arrays: Mapping[str, NDArray[np.float32]]) -> Layer:
+    gain, leak = arrays[f"{plan.name}.neuron"].tolist()
+    made = [
+        _connection(module, shape, gain, arrays.get(f"{plan.name}.weights{i}"))
+        for i, (module, shape) in enumerate(zip(plan.modules, shapes, strict=True))
+    ]
+    shape = made[0][1]
+    bias = arrays.get(f"{plan.name}.bias")
+    if bias is None:
+        bias = np.zeros(shape[0] + -shape[0] % kernels.LANES, np.float32)
+    return Layer(shape, bias, leak, plan.neuron.v_threshold, tuple(connection for connection, _ in made))
+
+
+def _connection(
+    module: nn.Module | None, shape: Shape, gain: float, weights: NDArray[np.float32] | None
+) -> tuple[Connection, Shape]:
+    """How a module connects an input of a shape, and the shape of its output."""
+    channels, height, width = shape
+    if module is None:
+        return Connection(scale=gain), shape
+    if isinstance(module, SpikingAveragePool):
+        if module.size is None:
+            return Connection(size=max(height, width), scale=gain / (height * width)), (channels, 1, 1)
+        size = module.size
+        return Connection(size=size, scale=gain / size**2), (channels, height // size, width // size)
+    assert weights is not None
+    if isinstance(module, nn.Linear):  # a convolution with a kernel as large as its input
+        kernel = weights.reshape(channels, height, width, -1)[:, :, ::-1]
+        connection = Connection(_aligned(kernel), fan_out=module.out_features)
+        return connection, (module.out_features, 1, 1)
+    if isinstance(module, _Half):
+        reduction = module.skip.conv
+        assert isinstance(reduction, ShiftedReduction)
+        conv = (reduction.conv1, reduction.conv2)[module.place]
+        connection = Connection(weights, stride=2, padding=-module.place, fan_out=conv.out_channels)
+        return connection, (module.skip.norm.num_features, (height + 1) // 2, (width + 1) // 2)
+    assert isinstance(module, ConvNorm | SkipConnection) and isinstance(module.conv, nn.Conv2d)
+    conv = module.conv
+    stride, padding, kernel_size = conv.stride[0], int(conv.padding[0]), conv.kernel_size[0]
+    size = [(side + 2 * padding - kernel_size) // stride + 1 for side in (height, width)]
+    connection = Connection(weights, stride, padding, fan_out=conv.out_channels)
+    return connection, (conv.out_channels, size[0], size[1])
+
+
+def _largest(program: tuple[_Step, ...]) -> int:
+    return max((step.layer.num_floats for step in program if step.layer is not None), default=1)

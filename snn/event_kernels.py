@@ -1,0 +1,360 @@
+"""Spikes as lists, and the compiled kernels that work on them (event_driven.c).
+
+The kernels are compiled once per machine with the system's C compiler and kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SOURCE = Path(__file__).with_name("event_driven.c")
+LANES = 8
+MAX_SIZE = 1024
+MAX_CHANNELS = 4096
+_CACHE_LINE = 64
+_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
+
+
+class KernelsUnavailable(RuntimeError):
+    """There is no C compiler here, or it failed."""
+
+
+@dataclass(frozen=True)
+class SpikeLists:
+    """Spikes of a chunk of samples, each sample's time steps one after the other.
+
+    Attributes:
+        entries: uint32, a spike each: y << 22 | x << 12 | channel.
+        offsets: int32 [num_samples * time_steps + 1], where each list begins, and where the last one ends.
+        num_samples: Samples of the chunk.
+        shape: (C, H, W) of the plane of neurons.
+    """
+
+    entries: NDArray[np.uint32]
+    offsets: NDArray[np.int32]
+    num_samples: int
+    shape: tuple[int, int, int]
+
+    @property
+    def count(self) -> int:
+        """Number of spikes of all samples and time steps."""
+        return int(self.offsets[-1])
+
+    @property
+    def time_steps(self) -> int:
+        return (len(self.offsets) - 1) // self.num_samples
+
+    def dense(self) -> NDArray[np.float32]:
+        """The same spikes as zeros and ones, [T, N, C, H, W]."""
+        planes = np.zeros((self.num_samples * self.time_steps, *self.shape), np.float32)
+        entries = self.entries[: self.count]
+        lists = np.repeat(np.arange(len(planes)), np.diff(self.offsets))
+        planes[lists, entries & 4095, entries >> 22, (entries >> 12) & 1023] = 1
+        return planes.reshape(self.num_samples, self.time_steps, *self.shape).swapaxes(0, 1)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How one input reaches a layer.
+
+    Attributes:
+        weights: float32 [C_in, K_h, K_w from the last column to the first, C_out padded], or None: then each
+            spike adds `scale` to its own channel at (y // size, x // size).
+        stride: Stride of the convolution.
+        padding: Zeros around its input; below 0 rows and columns are left out at its top and left.
+        size: Side of an average pool, 1 for an identity.
+        scale: Weight of an identity or average pool.
+        fan_out: Output channels that one tap of the kernel feeds (the others have weights of zero).
+    """
+
+    weights: NDArray[np.float32] | None = None
+    stride: int = 1
+    padding: int = 0
+    size: int = 1
+    scale: float = 1.0
+    fan_out: int = 0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of neurons and the connections that feed it.
+
+    Attributes:
+        shape: (C, H, W) of its neurons.
+        bias: float32 [C padded to a multiple of 8].
+        leak: Share of the membrane potential that is left after a time step.
+        threshold: Potential at which a neuron fires, above 0.
+        connections: One for each input.
+    """
+
+    shape: tuple[int, int, int]
+    bias: NDArray[np.float32]
+    leak: float
+    threshold: float
+    connections: tuple[Connection, ...]
+
+    @property
+    def num_neurons(self) -> int:
+        channels, height, width = self.shape
+        return channels * height * width
+
+    @property
+    def num_floats(self) -> int:
+        """Size of its currents or potentials in memory."""
+        return len(self.bias) * self.shape[1] * self.shape[2]
+
+
+class Workspace:
+    """Memory that kernels write to, reused from call to call; one for each thread.
+
+    A list of spikes stays valid until something is written under the same `place` again.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def array(self, place: str, size: int, dtype: Any) -> NDArray[Any]:
+        """At least `size` elements; zeros when they are new."""
+        array = self._arrays.get(place)
+        if array is None or len(array) < size:
+            array = self._arrays[place] = aligned_zeros(size, dtype)
+        return array
+
+
+def aligned_zeros(size: int, dtype: Any) -> NDArray[Any]:
+    """Zeros that begin on a cache line, so that no vector lies across two."""
+    num_bytes = size * np.dtype(dtype).itemsize
+    memory = np.zeros(num_bytes + _CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % _CACHE_LINE
+    return memory[start : start + num_bytes].view(dtype)
+
+
+class _Input(ctypes.Structure):
+    _fields_ = (
+        ("entries", ctypes.c_void_p),
+        ("offsets", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
+        ("kernel_h", ctypes.c_int32),
+        ("kernel_w", ctypes.c_int32),
+        ("stride", ctypes.c_int32),
+        ("padding", ctypes.c_int32),
+        ("size", ctypes.c_int32),
+        ("fan_out", ctypes.c_int32),
+        ("scale", ctypes.c_float),
+    )
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        ("height", ctypes.c_int32),
+        ("width", ctypes.c_int32),
+        ("channels", ctypes.c_int32),
+        ("padded", ctypes.c_int32),
+        ("time_steps", ctypes.c_int32),
+        ("leak", ctypes.c_float),
+        ("threshold", ctypes.c_float),
+        ("bias", ctypes.c_void_p),
+    )
+
+
+def fire(
+    layer: Layer, inputs: Sequence[SpikeLists], workspace: Workspace, place: str
+) -> tuple[SpikeLists, int]:
+    """Spikes of a layer, kept under `place` of the workspace, and its synaptic operations in all."""
+    first = inputs[0]
+    result = _room(layer.shape, len(layer.bias), first.num_samples, first.time_steps, workspace, place)
+    described = (_Input * len(inputs))(
+        *(_describe_input(c, s) for c, s in zip(layer.connections, inputs, strict=True))
+    )
+    operations = _kernels().fire(
+        first.num_samples,
+        ctypes.byref(_describe_layer(layer, first.time_steps)),
+        len(inputs),
+        described,
+        workspace.array("current", layer.num_floats, np.float32).ctypes.data,
+        workspace.array("potential", layer.num_floats, np.float32).ctypes.data,
+        result.entries.ctypes.data,
+        result.offsets.ctypes.data,
+    )
+    return result, int(operations)
+
+
+def encode(
+    layer: Layer, frames: NDArray[np.float32], time_steps: int, workspace: Workspace, place: str
+) -> SpikeLists:
+    """Spikes of the first layer, which sees analog values.
+
+    Args:
+        layer: It has one connection, with weights.
+        frames: Contiguous [N, T or 1, H, W, C]; with one frame the same current is fed at each time step.
+        time_steps: T.
+        workspace: Scratch memory.
+        place: Where in it the spikes are kept.
+    """
+    num_samples, num_frames, height, width, channels = frames.shape
+    assert num_frames in (1, time_steps) and frames.flags.c_contiguous and frames.dtype == np.float32
+    result = _room(layer.shape, len(layer.bias), num_samples, time_steps, workspace, place)
+    _kernels().encode(
+        num_samples,
+        ctypes.byref(_describe_layer(layer, time_steps)),
+        ctypes.byref(_describe_input(layer.connections[0], None)),
+        frames.ctypes.data,
+        num_frames,
+        height,
+        width,
+        channels,
+        workspace.array("current", layer.num_floats, np.float32).ctypes.data,
+        workspace.array("potential", layer.num_floats, np.float32).ctypes.data,
+        result.entries.ctypes.data,
+        result.offsets.ctypes.data,
+    )
+    return result
+
+
+def max_pool(spikes: SpikeLists, workspace: Workspace, place: str) -> SpikeLists:
+    """2x2 max-pool with stride 2."""
+    channels, height, width = spikes.shape
+    shape = (channels, height // 2, width // 2)
+    result = _room(shape, channels, spikes.num_samples, spikes.time_steps, workspace, place)
+    _kernels().max_pool(
+        len(spikes.offsets) - 1,
+        spikes.entries.ctypes.data,
+        spikes.offsets.ctypes.data,
+        shape[1],
+        shape[2],
+        channels,
+        workspace.array("seen", channels * shape[1] * shape[2] + 8, np.uint8).ctypes.data,
+        result.entries.ctypes.data,
+        result.offsets.ctypes.data,
+    )
+    return result
+
+
+def count_votes(spikes: SpikeLists, voters: int) -> NDArray[np.int32]:
+    """Spikes of each class, whose `voters` neurons are neighbouring channels, over all time steps: [N, K]."""
+    votes = np.empty((spikes.num_samples, spikes.shape[0] // voters), np.int32)
+    _kernels().count_votes(
+        spikes.num_samples,
+        spikes.time_steps,
+        spikes.entries.ctypes.data,
+        spikes.offsets.ctypes.data,
+        voters,
+        votes.shape[1],
+        votes.ctypes.data,
+    )
+    return votes
+
+
+def check_available() -> None:
+    """Compiles and loads the kernels unless that was done before.
+
+    Raises:
+        KernelsUnavailable: There is no C compiler, or it failed.
+    """
+    _kernels()
+
+
+def _room(
+    shape: tuple[int, int, int],
+    padded: int,
+    num_samples: int,
+    time_steps: int,
+    workspace: Workspace,
+    place: str,
+) -> SpikeLists:
+    """Memory for the spikes of a layer, should all its neurons fire."""
+    size = num_samples * time_steps * padded * shape[1] * shape[2] + LANES
+    num_lists = num_samples * time_steps
+    entries = workspace.array(place, size, np.uint32)
+    offsets = workspace.array(f"{place}.offsets", num_lists + 1, np.int32)[: num_lists + 1]
+    return SpikeLists(entries, offsets, num_samples, shape)
+
+
+def _describe_layer(layer: Layer, time_steps: int) -> _Layer:
+    channels, height, width = layer.shape
+    return _Layer(
+        height,
+        width,
+        channels,
+        len(layer.bias),
+        time_steps,
+        layer.leak,
+        layer.threshold,
+        layer.bias.ctypes.data,
+    )
+
+
+def _describe_input(connection: Connection, spikes: SpikeLists | None) -> _Input:
+    weights = connection.weights
+    return _Input(
+        spikes.entries.ctypes.data if spikes else None,
+        spikes.offsets.ctypes.data if spikes else None,
+        None if weights is None else weights.ctypes.data,
+        0 if weights is None else weights.shape[1],
+        0 if weights is None else weights.shape[2],
+        connection.stride,
+        connection.padding,
+        connection.size,
+        connection.fan_out,
+        connection.scale,
+    )
+
+
+@cache
+def _kernels() -> Any:
+    library = ctypes.CDLL(str(_compiled()))
+    pointer, integer, long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+    library.fire.argtypes = [integer, pointer, integer, pointer, *4 * [pointer]]
+    library.fire.restype = long
+    library.encode.argtypes = [integer, *3 * [pointer], *4 * [integer], *4 * [pointer]]
+    library.max_pool.argtypes = [long, pointer, pointer, *3 * [integer], *3 * [pointer]]
+    library.count_votes.argtypes = [integer, integer, pointer, pointer, integer, integer, pointer]
+    for name in ("encode", "max_pool", "count_votes"):
+        getattr(library, name).restype = None
+    return library
+
+
+def _compiled() -> Path:
+    """The shared library for this source, compiler and processor; compiled if it is not in the cache."""
+    names = (os.environ.get("CC", ""), "cc", "gcc", "clang")
+    compiler = next((found for name in names if name and (found := shutil.which(name))), None)
+    if compiler is None:
+        raise KernelsUnavailable("there is no C compiler here (looked for $CC, cc, gcc, clang)")
+    facts = (SOURCE.read_text(encoding="utf-8"), compiler, _FLAGS, platform.machine(), _processor())
+    key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autosnn" / "kernels"
+    library = folder / f"event_driven-{key}.so"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            built = Path(temporary) / library.name
+            done = subprocess.run(
+                [compiler, *_FLAGS, str(SOURCE), "-o", str(built)], capture_output=True, text=True
+            )
+            if done.returncode:
+                raise KernelsUnavailable(f"{compiler} failed on {SOURCE.name}: {done.stderr.strip()[:500]}")
+            built.replace(library)
+    return library
+
+
+def _processor() -> str:
+    """What -march=native depends on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return platform.processor()
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

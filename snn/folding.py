@@ -1,0 +1,53 @@
+"""Batch norm folded into the convolution before it: with stored statistics both are one affine map."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from snn.blocks import ConvNorm, ShiftedReduction, SkipConnection
+from snn.neuron import SpikingNeuron
+
+
+@torch.no_grad()
+def fold_norm(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution that does what `weight` and then `norm` do.
+
+        norm(x) = g * (x - mean) / sqrt(var + eps) + b
+
+    Args:
+        weight: [C_out, C_in, K_h, K_w] of a convolution without bias.
+        norm: Batch norm in evaluation mode: stored statistics.
+
+    Returns:
+        Both in float64, which is rounded once where they are used.
+    """
+    assert norm.running_mean is not None and norm.running_var is not None
+    gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    bias = norm.bias.double() - norm.running_mean.double() * gain
+    return weight.double() * gain[:, None, None, None], bias
+
+
+def folded_conv(module: ConvNorm | SkipConnection) -> tuple[Tensor, Tensor]:
+    """`fold_norm` of a module that holds both.
+
+    The two strided convolutions of a reduction are one 2x2 convolution with zeros in it.
+    """
+    conv = module.conv
+    return fold_norm(reduction_weight(conv) if isinstance(conv, ShiftedReduction) else conv.weight, module.norm)
+
+
+def reduction_weight(reduction: ShiftedReduction) -> Tensor:
+    """[C_out, C_in, 2, 2]: the first outputs see pixel (0, 0) of each 2x2, the others pixel (1, 1)."""
+    first, second = reduction.conv1.weight, reduction.conv2.weight
+    weight = first.new_zeros(len(first) + len(second), first.shape[1], 2, 2)
+    weight[: len(first), :, 0, 0] = first[:, :, 0, 0]
+    weight[len(first) :, :, 1, 1] = second[:, :, 0, 0]
+    return weight
+
+
+@torch.no_grad()
+def gain_and_leak(neuron: SpikingNeuron) -> tuple[float, float]:
+    """(d, l) of the neuron written as h_t = d * x_t + l * v_{t-1}; (1, 1) for IF, else l = 1 - d."""
+    decay = neuron.decay()
+    return (1.0, 1.0) if decay is None else (decay.double().item(), 1.0 - decay.double().item())

@@ -1,0 +1,204 @@
+"""Event-driven and dense inference are the network itself, computed differently."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from snn.dense import DenseNetwork
+from snn.engine import choose_engine, make_inference
+from snn.event_driven import EventDrivenNetwork, fold
+from snn.event_kernels import KernelsUnavailable, Layer, Workspace, check_available, max_pool
+from snn.network import SpikingNetwork, predictions
+from snn.search_space import ALL_BLOCKS, AUTOSNN_BLOCKS, Architecture, SearchSpace, make_backbone
+from snn.spikes import count_operations, part_of, record_spikes
+from snn.trie import evaluate_architectures
+
+try:
+    check_available()
+except KernelsUnavailable as reason:
+    pytest.skip(f"no event-driven evaluation: {reason}", allow_module_level=True)
+
+CPU = torch.device("cpu")
+
+
+def make(
+    backbone="AutoSNN", *, blocks=AUTOSNN_BLOCKS, stem="image", size=16, channels=6, in_channels=3, **options
+) -> SpikingNetwork:
+    """A super-network whose statistics are those of its inputs, so that spikes reach the head."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        structure = make_backbone(backbone, channels=channels, stem=stem)
+        network = SpikingNetwork(
+            structure,
+            [blocks] * len(structure.layers),
+            input_shape=(in_channels, size, size),
+            num_classes=3,
+            time_steps=3,
+            **options,
+        )
+        for name, parameter in network.named_parameters():
+            if name.endswith(".w"):
+                parameter.data += torch.randn(())
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = None  # the mean of all batches instead of a moving one
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.uniform_(module.bias, -0.3, 0.6)
+        nn.init.uniform_(network.head.weight, -0.2, 1.0)
+        space = SearchSpace(len(structure.layers), blocks)
+        for i in range(30):
+            network(batch(network, events=stem == "event")[0], space.sample(random.Random(i)))
+    return network.eval()
+
+
+def batch(network: SpikingNetwork, number: int = 12, *, events: bool = False) -> tuple:
+    generator = torch.Generator().manual_seed(0)
+    shape = (3, number, *network.input_shape) if events else (number, *network.input_shape)
+    inputs = torch.rand(shape, generator=generator) * 2 - 0.7
+    if events:
+        inputs = (inputs * 2).relu().round()
+    return inputs, torch.randint(0, 3, (number,), generator=generator)
+
+
+def assert_same(network: SpikingNetwork, architectures: list[Architecture], *, events: bool = False) -> None:
+    inputs, labels = batch(network, events=events)
+    results = evaluate_architectures(EventDrivenNetwork(network), architectures, [(inputs, labels)])
+    folded = evaluate_architectures(DenseNetwork(network), architectures, [(inputs, labels)])
+    assert max(result.spikes_per_layer["head"] for result in results) > 0
+    for architecture, result, dense in zip(architectures, results, folded, strict=True):
+        with torch.inference_mode(), record_spikes(network) as record, count_operations(network) as totals:
+            votes = network(inputs, architecture)
+        parts: dict[str, float] = {}
+        for name, count in record.counts.items():
+            parts[part_of(name)] = parts.get(part_of(name), 0.0) + count.sum().item() / len(labels)
+        assert result.spikes_per_layer == pytest.approx(parts, rel=2e-3, abs=0.5)
+        assert list(result.spikes_per_layer) == list(dense.spikes_per_layer) == list(parts)
+        assert result.spikes == pytest.approx(sum(parts.values()), rel=1e-3)
+        assert dense.spikes == pytest.approx(sum(parts.values()), rel=1e-3)
+        assert result.accuracy == pytest.approx((predictions(votes) == labels).float().mean().item(), abs=0.1)
+        assert result.firing_rate_per_layer == pytest.approx(dense.firing_rate_per_layer, rel=1e-2, abs=1e-3)
+        operations = {kind: total.item() / len(labels) for kind, total in totals.items()}
+        assert result.synops == pytest.approx(operations["synops"], rel=2e-3)
+        assert result.macs == operations["macs"]
+
+
+@pytest.mark.parametrize("block", ALL_BLOCKS)
+def test_every_block_fires_as_the_network_does(block: str) -> None:
+    network = make(blocks=(block, "skip_connect" if block == "SCB_k3" else "SCB_k3"))
+    other = next(b for b in network.body["layer0"] if b != block)
+    assert_same(network, [Architecture((block,) * 5), Architecture((block, other) * 2 + (block,))])
+
+
+@pytest.mark.parametrize("neuron", ["IF", "LIF", "PLIF"])
+def test_every_neuron_fires_as_the_network_does(neuron: str) -> None:
+    network = make(neuron=neuron, v_threshold=0.8)
+    assert_same(network, [Architecture(("SRB_k3",) * 5), Architecture(("SCB_k5",) * 5)])
+
+
+@pytest.mark.parametrize("backbone", ["AutoSNN", "SNN_2", "SNN_3", "SNN_4"])
+@pytest.mark.parametrize("size", [16, 19])
+def test_every_backbone_fires_as_the_network_does(backbone: str, size: int) -> None:
+    network = make(backbone, size=size, v_threshold=0.25 if backbone in ("SNN_2", "SNN_4") else 1.0)
+    space = SearchSpace(len(network.backbone.layers))
+    assert_same(network, [space.sample(random.Random(i)) for i in range(6)])
+
+
+@pytest.mark.parametrize(("stem", "size"), [("tiny_imagenet", 32), ("event", 64), ("image", 17)])
+def test_event_frames_and_deeper_stems_fire_as_the_network_does(stem: str, size: int) -> None:
+    network = make(stem=stem, size=size, in_channels=2)
+    assert_same(network, [Architecture(("SRB_k5",) * 5), Architecture(("skip_connect",) * 5)], events=True)
+
+
+def test_result_depends_neither_on_batch_size_nor_on_threads_nor_on_company() -> None:
+    network = make()
+    inputs, labels = batch(network, 23)
+    architectures = [SearchSpace(5).sample(random.Random(i)) for i in range(40)]
+
+    def evaluated(size: int, num_threads: int, chosen: list[Architecture] = architectures) -> list:
+        batches = zip(inputs.split(size), labels.split(size), strict=True)
+        return evaluate_architectures(EventDrivenNetwork(network), chosen, batches, num_threads=num_threads)
+
+    expected = evaluated(23, 1)
+    assert len({result.spikes for result in expected}) > 20
+    for size, num_threads in ((1, 1), (7, 2), (23, 3), (23, 40)):
+        assert evaluated(size, num_threads) == expected
+    assert [evaluated(5, 2, [architecture])[0] for architecture in architectures] == expected
+
+
+def test_folded_weights_are_all_a_network_needs() -> None:
+    network = make()
+    inputs = batch(network)
+    with torch.device("meta"):
+        structure = SpikingNetwork(
+            network.backbone, [AUTOSNN_BLOCKS] * 5, input_shape=(3, 16, 16), num_classes=3, time_steps=3
+        )
+    arrays = fold(network)
+    for array in arrays.values():
+        array.setflags(write=False)
+    architectures = [Architecture((block,) * 5) for block in AUTOSNN_BLOCKS]
+    apart = evaluate_architectures(EventDrivenNetwork(structure, arrays), architectures, [inputs])
+    assert apart == evaluate_architectures(EventDrivenNetwork(network), architectures, [inputs])
+
+
+def test_silent_and_saturated_networks_are_counted_right() -> None:
+    network = make()
+    inputs, labels = batch(network)
+    for bias, rate in ((-1e3, 0.0), (1e3, 1.0)):
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.constant_(module.bias, bias)
+        result = evaluate_architectures(
+            EventDrivenNetwork(network), [Architecture(("SRB_k5",) * 5)], [(inputs, labels)]
+        )[0]
+        assert result.firing_rate_per_layer["layer3"] == rate
+        assert rate or (result.spikes == 0 and result.accuracy == (labels == 0).sum().item() / 12)
+
+
+def test_max_pool_keeps_each_spike_once_and_in_raster_order() -> None:
+    network = EventDrivenNetwork(make(size=19))
+    spikes = network.encode(batch(network.network)[0]).spikes
+    pooled = max_pool(spikes, Workspace(), "pool")
+    expected = nn.functional.max_pool2d(torch.from_numpy(spikes.dense()).flatten(0, 1), 2)
+    assert np.array_equal(pooled.dense().reshape(expected.shape), expected)
+    first = pooled.entries[: pooled.offsets[1]]
+    assert np.array_equal(first, np.sort(first))
+
+
+def test_auto_falls_back_to_dense_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unavailable() -> None:
+        raise KernelsUnavailable("no compiler")
+
+    assert choose_engine("auto", CPU) == "event_driven"
+    assert choose_engine("auto", torch.device("cuda")) == "dense"
+    monkeypatch.setattr("snn.engine.check_available", unavailable)
+    assert choose_engine("auto", CPU) == "dense"
+    assert isinstance(make_inference(make()), DenseNetwork)
+
+
+def test_bfloat16_is_close_and_float32_is_the_default() -> None:
+    network, architecture = make(), Architecture(("SRB_k3",) * 5)
+    exact, rough = (
+        evaluate_architectures(
+            make_inference(network, "dense", precision=precision), [architecture], [batch(network)]
+        )[0]
+        for precision in ("float32", "bfloat16")
+    )
+    assert exact != rough
+    assert rough.spikes == pytest.approx(exact.spikes, rel=0.05)
+
+
+def test_too_wide_a_plane_is_refused_by_name() -> None:
+    structure = make_backbone("AutoSNN", channels=2)
+    options = {"input_shape": (1, 1030, 1030), "num_classes": 2, "time_steps": 1}
+    network = SpikingNetwork(structure, [("SCB_k3",)] * 5, **options)
+    with pytest.raises(ValueError, match=r"1030x1030.*search.engine dense"):
+        EventDrivenNetwork(network)
+
+
+def test_a_layer_knows_its_size() -> None:
+    assert Layer((3, 4, 5), np.zeros(8, np.float32), 0.5, 1.0, ()).num_neurons == 60
