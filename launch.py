@@ -30,7 +30,11 @@ one stage of a run folder:
   python launch.py train-supernet|search|retrain|report RUN_DIR
   python launch.py retrain RUN_DIR --on NAME [--architecture best|NAME]    on another config's data set
   python launch.py evaluate RUN_DIR --architecture SRB_k5-SRB_k5-skip_connect-SRB_k3-SRB_k5
+  python launch.py replay RUN_DIR [--seeds 20]  search algorithms compared on an exhaustive run's table
   python launch.py import-checkpoint FILE RUN_DIR [--config NAME]
+
+how fast it is on this machine, against the plain way, in a few minutes:
+  python launch.py bench [--quick] [--config NAME] [--supernet RUN_DIR] [--price-per-worker-hour P]
 
 COMMAND --help shows the settings of a command (run NAME --help: all settings, their defaults).
 """
@@ -132,6 +136,30 @@ def evaluate(arguments: Sequence[str]) -> None:
     evaluate_architecture(*_open(run_dir, data_root), architecture)
 
 
+def replay(arguments: Sequence[str]) -> None:
+    """Search algorithms on the table of an exhaustive run."""
+    from pipeline.replay import DEFAULT_ALGORITHMS, replay_run, replay_table
+
+    def read(
+        run_dir: tyro.conf.Positional[Path],
+        seeds: int = 20,
+        algorithms: tuple[str, ...] = DEFAULT_ALGORITHMS,
+    ) -> tuple[Path, int, tuple[str, ...]]:
+        """Compares search algorithms on the table of a finished run with --search.algorithm exhaustive.
+
+        Args:
+            run_dir: Folder of the run.
+            seeds: Searches of each algorithm, with the seeds 0, 1, ...
+            algorithms: Names as in --search.algorithm.
+        """
+        return run_dir, seeds, algorithms
+
+    run_dir, seeds, algorithms = tyro.cli(read, prog="launch.py replay", args=arguments)
+    folder, _ = _open(run_dir, None)
+    print(replay_table(replay_run(folder, num_seeds=seeds, algorithms=algorithms)))
+    print(f"\nwritten to {folder.replay_file}; for the report: python launch.py report {run_dir}")
+
+
 def import_checkpoint(arguments: Sequence[str]) -> None:
     """A run from a super-network of the official code."""
     if len(arguments) < 2 or arguments[0].startswith("-") or "--help" in arguments[:2]:
@@ -150,6 +178,42 @@ def import_checkpoint(arguments: Sequence[str]) -> None:
     from pipeline.run import run_import
 
     run_import(RunFolder(Path(run_dir)), config, Path(checkpoint))
+
+
+def bench(arguments: Sequence[str]) -> None:
+    """How fast it is here, against the plain way."""
+
+    def read(
+        config: str = "cifar10",
+        quick: bool = False,
+        out: Path = Path("bench"),
+        supernet: Path | None = None,
+        data_root: Path | None = None,
+        price_per_worker_hour: float | None = None,
+        sections: tuple[str, ...] = (),
+    ) -> tuple[str, bool, Path, Path | None, Path | None, float | None, tuple[str, ...]]:
+        """Measures speeds on this machine as ratios against the plain way, and estimates a config's hours.
+
+        Args:
+            config: Named config whose network is measured.
+            quick: Fewer rounds and cases.
+            out: Folder of bench.json.
+            supernet: Run folder whose super-network and D_val are measured instead of generated ones.
+            data_root: Folder of that run's data sets, if it is not where it was.
+            price_per_worker_hour: Of a machine like this one; the estimate then has a cost.
+            sections: Only these of candidate, sharing, training, cluster, weights.
+        """
+        return config, quick, out, supernet, data_root, price_per_worker_hour, sections
+
+    name, quick, out, supernet, root, price, sections = tyro.cli(
+        read, prog="launch.py bench", args=_dashed(arguments)
+    )
+    from pipeline.bench import BenchSettings, check_sections
+    from pipeline.bench import bench as run_bench
+
+    run_bench(
+        BenchSettings(named_config(name), out, quick, check_sections(sections), supernet, root, price)
+    )
 
 
 def configs(arguments: Sequence[str]) -> None:
@@ -173,7 +237,9 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "retrain": retrain,
     "report": partial(stage, "report"),
     "evaluate": evaluate,
+    "replay": replay,
     "import-checkpoint": import_checkpoint,
+    "bench": bench,
     "configs": configs,
 }
 

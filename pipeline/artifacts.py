@@ -26,6 +26,7 @@ from pipeline.records import (
     EpochRecord,
     EvaluationRow,
     PaperProtocol,
+    ReplayResult,
     RetrainResult,
     SearchResult,
     SupernetResult,
@@ -60,6 +61,10 @@ class RunFolder:
         return self.path / "supernet.json"
 
     @property
+    def folded_weights_file(self) -> Path:
+        return self.path / "supernet_folded.safetensors"
+
+    @property
     def supernet_checkpoint_file(self) -> Path:
         return self.path / "supernet_checkpoint.pt"
 
@@ -74,6 +79,10 @@ class RunFolder:
     @property
     def best_file(self) -> Path:
         return self.path / "best.json"
+
+    @property
+    def replay_file(self) -> Path:
+        return self.path / "replay.json"
 
     def curves_folder(self, training: str) -> Path:
         return self.path / "tensorboard" / training
@@ -181,20 +190,30 @@ class RunFolder:
         """Stores the rows of one trial; each call adds a file, so that nothing earlier can be harmed."""
         content = hashlib.sha256("/".join(row.architecture for row in rows).encode()).hexdigest()
         name = f"{rows[0].candidate_id:06d}-{content[:8]}.parquet"
-        _write_rows(self.evaluation_parts / name, rows)
+        write_rows(self.evaluation_parts / name, rows)
 
     def read_evaluations(self) -> list[EvaluationRow]:
         """All rows stored so far, by candidate id; failures of an earlier attempt after the others."""
         files = [self.evaluations_file] if self.evaluations_file.exists() else []
         files = files or sorted(self.evaluation_parts.glob("*.parquet"))
-        rows = [row for file in files for row in _read_rows(file)]
+        rows = [row for file in files for row in read_rows(file)]
         return sorted(rows, key=lambda row: (bool(row.error), row.candidate_id))
 
     def close_evaluations(self, rows: list[EvaluationRow]) -> None:
         """Writes the finished search's rows to evaluations.parquet and removes the parts."""
-        _write_rows(self.evaluations_file, sorted(rows, key=lambda row: row.candidate_id))
+        write_rows(self.evaluations_file, sorted(rows, key=lambda row: row.candidate_id))
         for part in self.evaluation_parts.glob("*.parquet"):
             part.unlink()
+
+    def read_replay(self) -> list[ReplayResult]:
+        """What a replay of search algorithms found; empty if there was none."""
+        if not self.replay_file.exists():
+            return []
+        values = self._read(self.replay_file, f"replay with: python launch.py replay {self.path}")
+        return [_replay_result(result) for result in values["results"]]
+
+    def write_replay(self, results: list[ReplayResult]) -> None:
+        write_json(self.replay_file, {"results": [dataclasses.asdict(result) for result in results]})
 
     def write_event_examples(self, arrays: dict[str, Any]) -> None:
         """Writes one sample of each class, for the report to draw."""
@@ -276,6 +295,7 @@ _ROW_SCHEMA = pa.schema(
         ("fitness", pa.float64()),
         ("firing_rate", pa.float64()),
         ("num_samples", pa.int64()),
+        ("synops", pa.float64()),
         ("spikes_per_layer", pa.map_(pa.string(), pa.float64())),
         ("firing_rate_per_layer", pa.map_(pa.string(), pa.float64())),
         ("error", pa.string()),
@@ -285,7 +305,8 @@ _ROW_SCHEMA = pa.schema(
 )
 
 
-def _write_rows(path: Path, rows: list[EvaluationRow]) -> None:
+def write_rows(path: Path, rows: list[EvaluationRow]) -> None:
+    """Writes evaluations as Parquet."""
     values = [dataclasses.asdict(row) for row in rows]
     for value in values:
         for name in ("spikes_per_layer", "firing_rate_per_layer"):
@@ -294,7 +315,12 @@ def _write_rows(path: Path, rows: list[EvaluationRow]) -> None:
     write_with(path, lambda temporary: pq.write_table(table, temporary))
 
 
-def _read_rows(path: Path) -> list[EvaluationRow]:
+def read_rows(path: Path) -> list[EvaluationRow]:
+    """Reads evaluations written by `write_rows`.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
@@ -307,3 +333,8 @@ def _evaluation_row(values: dict[str, Any]) -> EvaluationRow:
     for name in ("spikes_per_layer", "firing_rate_per_layer"):
         values[name] = dict(values[name])
     return EvaluationRow(**values)
+
+
+def _replay_result(values: dict[str, Any]) -> ReplayResult:
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return ReplayResult(**fields)

@@ -196,6 +196,12 @@ class SearchConfig:
     any device; `auto` is event-driven on CPUs that have a C compiler."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Format of weights and potentials of the dense engine; spikes are exact in either."""
+    racing: bool = False
+    """`evolution` only: stop evaluating a candidate that can no longer become a parent. The search and its
+    choice stay the same; candidates given up have fewer samples in the table and are on no front."""
+    cache: bool = True
+    """Keep evaluations in the user's cache and take them from there in later runs with the same weights, data
+    and settings; no part of a run's identity."""
     max_val_samples: int | None = None
     """Score on so many samples of D_val (classes balanced) instead of all."""
 
@@ -285,12 +291,15 @@ class RayConfig:
     """Trial actors that evaluate candidates at once; None takes what the cluster's CPUs (or GPUs) hold."""
     gpus_per_worker: float | None = None
     """GPUs of a worker, fractions allowed; None takes 1 where the cluster has GPUs and 0 elsewhere."""
+    evaluation_timeout: float = 600.0
+    """Seconds an evaluation may take; a trial that takes longer has hung: its process is started anew."""
     dashboard: bool = False
     """Start Ray's dashboard with a Ray of our own."""
 
     def __post_init__(self) -> None:
         _at_least("ray", 1, num_workers=self.num_workers)
         _at_least("ray", 0, gpus_per_worker=self.gpus_per_worker)
+        _at_least("ray", 1, evaluation_timeout=self.evaluation_timeout)
 
 
 @dataclass(frozen=True)
@@ -328,7 +337,7 @@ class Config:
     def identity(self) -> dict[str, Any]:
         """The settings that results depend on, as `section.field` -> value."""
         flat = _flatten(self.to_json())
-        elsewhere = ("data.root", "data.download")
+        elsewhere = ("data.root", "data.download", "search.cache")
         return {k: v for k, v in flat.items() if not k.startswith("ray.") and k not in elsewhere}
 
 

@@ -11,7 +11,7 @@ from typing import Self
 
 from tqdm import tqdm
 
-from pipeline.evolution import SpikeAwareEvolution
+from pipeline.ask_tell import ArchitectureSearch
 from pipeline.formats import duration, percent
 from pipeline.records import EvaluationRow
 
@@ -51,17 +51,19 @@ class TrainingProgress:
 
 
 class SearchProgress:
-    """A bar over evaluations, and a line per generation with the best architecture so far.
+    """A bar over evaluations, and now and then a line with the best architecture so far.
 
     Args:
         search: The search whose results are shown.
         start: `time.perf_counter()` at its start.
     """
 
-    def __init__(self, search: SpikeAwareEvolution, start: float) -> None:
+    def __init__(self, search: ArchitectureSearch, start: float) -> None:
         self.search = search
         self.start = start
-        self.total = min(search.settings.max_evaluations, len(search.space))
+        self.total = search.num_planned
+        # a line per generation of the paper's size, a dozen lines for the whole space
+        self.step = max(search.settings.population_size, self.total // 20)
         self._bar = _bar("search", self.total, "eval")
         self._best = -1
         self._reported = 0
@@ -76,9 +78,8 @@ class SearchProgress:
         """Shows the rows of a finished trial."""
         self._bar.update(len(rows))
         done = len(self.search.results)
-        size = self.search.settings.population_size
-        if done // size > self._reported or done == self.total:
-            self._reported = done // size
+        if done // self.step > self._reported or done == self.total:
+            self._reported = done // self.step
             self._report(done)
 
     def _report(self, done: int) -> None:
@@ -90,10 +91,9 @@ class SearchProgress:
         result = self.search.results[best.id]
         assert result is not None
         left = (time.perf_counter() - self.start) / done * (self.total - done)
-        generation = (done - 1) // self.search.settings.population_size
         say(
-            f"  generation {generation:>2}  {done}/{self.total}  "
-            f"best {percent(result.accuracy)}, {result.spikes:,.0f} spikes  {duration(left)} left"
+            f"  {done:>5,}/{self.total:,} evaluated  best {percent(result.accuracy)}, "
+            f"{result.spikes:,.0f} spikes  {duration(left)} left"
         )
         if best.id != self._best:
             say(f"    {best.architecture}")

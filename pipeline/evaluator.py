@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,54 +14,92 @@ from ray import tune
 from pipeline.config import Config, config_from_json
 from pipeline.data import load_data
 from pipeline.networks import make_network
-from pipeline.weights import fetch_weights
+from pipeline.weights import SharedWeights
+from snn.dense import DenseNetwork
+from snn.event_driven import EventDrivenNetwork
+from snn.fitness import Evaluation, best_possible_fitness
+from snn.inference import InferenceNetwork
 from snn.search_space import Architecture
 from snn.trie import evaluate_architectures
+
+# Trials after which an actor makes sure that nobody wrote into the weights it shares.
+_TRIALS_BETWEEN_CHECKS = 20
+_STDERR = 2
 
 
 class Evaluator(tune.Trainable):
     """Scores candidates on D_val with the super-network's weights.
 
-    A trial's config holds `candidates`, a list of (id, architecture as text). Its one result holds
-    `answers`: for each candidate the fields of Evaluation, or the error that its evaluation raised.
+    A trial's config holds `candidates`, a list of (id, architecture as text), and `threshold`, the fitness
+    below which a candidate is of no use (or None). Its one result holds `answers`: for each candidate the
+    fields of Evaluation, or the error that its evaluation raised.
+
+    A trial that takes too long ends its process; Tune starts another one and tries again.
     """
 
     def setup(  # type: ignore[override]  # Tune adds what with_parameters was given
-        self, config: dict[str, Any], run_config: dict[str, Any], weights_actor: str
+        self,
+        config: dict[str, Any],
+        run_config: dict[str, Any],
+        weights_actor: str,
+        engine: str,
+        spikes_reference: float,
     ) -> None:
         self.worker = f"{os.uname().nodename}-{os.getpid()}"
         self.setup_error = ""
+        self.spikes_reference = spikes_reference
+        self.num_trials = 0
         self.reset_config(config)
         try:
-            self._load(config_from_json(run_config), weights_actor)
+            self._load(config_from_json(run_config), weights_actor, engine)
         except Exception as error:  # reported by `step`, so that the user sees it once and in full
             self.setup_error = f"{self.worker}: {type(error).__name__}: {error}"
 
-    def _load(self, settings: Config, weights_actor: str) -> None:
+    def _load(self, settings: Config, weights_actor: str, engine: str) -> None:
         torch.set_num_threads(settings.threads_per_worker)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.settings = settings
+        self.device = torch.device("cuda" if torch.cuda.is_available() and engine == "dense" else "cpu")
         data = load_data(settings)
         self.samples = data.search_val()
-        self.batch_size = settings.search.batch_size
+        self.weights = SharedWeights(weights_actor)
+        self.network = self._make_network(engine, data)
+
+    def _make_network(self, engine: str, data: Any) -> InferenceNetwork:
         with torch.device("meta"):
-            self.network = make_network(settings.network, data)
-        self.network.load_state_dict(fetch_weights(weights_actor), assign=True)
-        self.network.to(self.device).eval()
+            network = make_network(self.settings.network, data)
+        if engine == "event_driven":
+            return EventDrivenNetwork(network, self.weights.arrays)
+        network.load_state_dict(self.weights.tensors(), assign=True)
+        return DenseNetwork(network.to(self.device), precision=self.settings.search.precision)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes the next trial's candidates; the actor stays as it is."""
         self.candidates = [(int(i), Architecture.parse(text)) for i, text in new_config["candidates"]]
+        self.threshold: float | None = new_config.get("threshold")
         return True
 
     def step(self) -> dict[str, Any]:
         if self.setup_error:
             return {"setup_error": self.setup_error, "done": True}
         start, cpu_start = time.perf_counter(), time.process_time()
-        answers = self._answers()
-        seconds = (time.perf_counter() - start) / len(answers)
+        seconds_allowed = self.settings.ray.evaluation_timeout * len(self.candidates)
+        faulthandler.dump_traceback_later(seconds_allowed, exit=True, file=_STDERR)
+        try:
+            answers = self._answers()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        self._check_weights()
+        if self.setup_error:
+            return {"setup_error": self.setup_error, "done": True}
+        busy = time.perf_counter() - start
         for answer in answers:
-            answer |= {"worker": self.worker, "seconds": seconds}
-        return {"answers": answers, "cpu_seconds": time.process_time() - cpu_start, "done": True}
+            answer |= {"worker": self.worker, "seconds": busy / len(answers)}
+        return {
+            "answers": answers,
+            "busy_seconds": busy,
+            "cpu_seconds": time.process_time() - cpu_start,
+            "done": True,
+        }
 
     def _answers(self) -> list[dict[str, Any]]:
         """Evaluates the group together; if that raises, each alone, so that one cannot take others along."""
@@ -76,9 +116,36 @@ class Evaluator(tune.Trainable):
         return answers
 
     def _evaluate(self, candidates: list[tuple[int, Architecture]]) -> list[dict[str, Any]]:
-        batches = self.samples.batches(self.batch_size, self.device)
-        results = evaluate_architectures(self.network, [a for _, a in candidates], batches)
+        results = evaluate_architectures(
+            self.network,
+            [architecture for _, architecture in candidates],
+            self.samples.batches(self.settings.search.batch_size, self.device),
+            num_threads=self.settings.threads_per_worker,
+            stop=None if self.threshold is None else self._cannot_reach(self.threshold),
+        )
         return [
             {**vars(result), "candidate_id": i, "error": ""}
             for (i, _), result in zip(candidates, results, strict=True)
         ]
+
+    def _cannot_reach(self, threshold: float) -> Callable[[Evaluation], bool]:
+        """Whether the best that can still come of a candidate is below a fitness."""
+
+        def stop(so_far: Evaluation) -> bool:
+            bound = best_possible_fitness(
+                so_far,
+                num_samples=len(self.samples),
+                spikes_reference=self.spikes_reference,
+                spike_exponent=self.settings.search.spike_exponent,
+            )
+            return bound < threshold
+
+        return stop
+
+    def _check_weights(self) -> None:
+        if self.num_trials % _TRIALS_BETWEEN_CHECKS == 0 and not self.weights.intact():
+            self.setup_error = (
+                f"{self.worker}: somebody wrote into the super-network's weights in shared memory; what was "
+                "evaluated since the last check cannot be trusted. Run the search again."
+            )
+        self.num_trials += 1

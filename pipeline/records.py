@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from snn.fitness import Evaluation, TimeCourse
 
@@ -93,28 +93,30 @@ class EvaluationRow:
         spikes: Mean spikes per sample; None if it failed.
         fitness: Spike-aware fitness; None if it failed.
         firing_rate: Spikes per neuron and step, in [0, 1].
-        num_samples: Samples it was scored on.
+        num_samples: Samples it was scored on; fewer than D_val has if racing gave it up.
         spikes_per_layer: Mean spikes per sample of each part of the network.
         firing_rate_per_layer: Firing rate of each part of the network.
         error: Why it failed, empty if it did not.
         worker: Name of the process that evaluated it.
         seconds: Wall seconds the evaluation took there.
+        synops: Synaptic operations per sample, where counted.
     """
 
     candidate_id: int
     generation: int
     architecture: str
     parents: tuple[int, ...]
-    accuracy: float | None
-    spikes: float | None
-    fitness: float | None
-    firing_rate: float | None
-    num_samples: int
-    spikes_per_layer: dict[str, float]
-    firing_rate_per_layer: dict[str, float]
-    error: str
-    worker: str
-    seconds: float
+    accuracy: float | None = None
+    spikes: float | None = None
+    fitness: float | None = None
+    firing_rate: float | None = None
+    num_samples: int = 0
+    spikes_per_layer: dict[str, float] = field(default_factory=dict)
+    firing_rate_per_layer: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+    worker: str = ""
+    seconds: float = 0.0
+    synops: float | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,13 @@ class SearchResult:
         num_failed: Candidates whose evaluation failed.
         space_size: Architectures in the space.
         num_workers: Trial actors at once.
+        engine: How candidates were evaluated.
+        num_known: Candidates answered from an earlier attempt, the cache or an extra evaluation.
+        num_extras: Architectures evaluated besides, in slots that would have been idle.
+        num_stopped: Candidates that racing gave up.
+        samples_saved: Share of the candidates' samples that racing saved, in [0, 1].
+        evaluators_started: Evaluator processes started.
+        busy_share: Share of the workers' time spent evaluating, in [0, 1].
     """
 
     best: EvaluationRow
@@ -141,6 +150,13 @@ class SearchResult:
     space_size: int
     num_workers: int
     cost: Cost
+    engine: str = "dense"
+    num_known: int = 0
+    num_extras: int = 0
+    num_stopped: int = 0
+    samples_saved: float = 0.0
+    evaluators_started: int = 0
+    busy_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -186,3 +202,77 @@ class RetrainResult:
     cost: Cost
     history: tuple[EpochRecord, ...] = ()
     time_course: TimeCourse | None = None
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The best architecture of a table under one lambda.
+
+    Attributes:
+        spike_exponent: lambda.
+        architecture: Its blocks as text; of equal ones the first of the table.
+        accuracy: Accuracy on D_val in [0, 1].
+        spikes: Mean spikes per sample.
+        fitness: Its fitness under that lambda.
+    """
+
+    spike_exponent: float
+    architecture: str
+    accuracy: float
+    spikes: float
+    fitness: float
+
+
+@dataclass(frozen=True)
+class LambdaInterval:
+    """A range of lambda and the architecture that is best everywhere in it.
+
+    Attributes:
+        lambda_from: Lower end; None is without bound.
+        lambda_to: Upper end, at most 0.
+        architecture: Its blocks as text.
+        accuracy: Accuracy on D_val in [0, 1].
+        spikes: Mean spikes per sample.
+    """
+
+    lambda_from: float | None
+    lambda_to: float
+    architecture: str
+    accuracy: float
+    spikes: float
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """How an algorithm fares on a finished table, over several seeds (replay.json).
+
+    Regret is the fitness of the table's optimum minus the best fitness found. Quartiles are lower quartile,
+    median and upper quartile, each the value of one seed.
+
+    Attributes:
+        algorithm: Name of the search algorithm.
+        num_seeds: Searches, one a seed.
+        budget: Evaluations of each search.
+        optimum_fitness: Highest fitness of the table (of those that keep the spike budget).
+        regrets: Regret at the end, of each seed.
+        relative_regrets: The same as a share of the optimum's fitness.
+        regret_quartiles: Quartiles of `regrets`.
+        found_share: Share of the seeds that found the optimum, in [0, 1].
+        evaluations_to_optimum: Evaluations up to the optimum, of each seed; None if it was not found.
+        evaluations_quartiles: Quartiles of them, not found being more than any number; None if not found.
+        curve_evaluations: Numbers of evaluations at which the mean regret is given.
+        mean_regret: Mean regret over the seeds after so many evaluations.
+    """
+
+    algorithm: str
+    num_seeds: int
+    budget: int
+    optimum_fitness: float
+    regrets: tuple[float, ...]
+    relative_regrets: tuple[float, ...]
+    regret_quartiles: tuple[float, float, float]
+    found_share: float
+    evaluations_to_optimum: tuple[int | None, ...]
+    evaluations_quartiles: tuple[int | None, int | None, int | None]
+    curve_evaluations: tuple[int, ...]
+    mean_regret: tuple[float, ...]

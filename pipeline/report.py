@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pipeline.artifacts import RunFolder, file_sha256, write_json, write_text
 from pipeline.config import Config
 from pipeline.records import Cost, EvaluationRow, RetrainResult, SearchResult, SupernetResult
+from pipeline.report_exact import join_exact
 from pipeline.report_frames import read_examples
 from pipeline.report_html import render
 from snn.fitness import pareto_front
@@ -48,6 +49,7 @@ def join_report(run: RunFolder) -> dict[str, Any]:
     retrained = {number: run.read_retrained(number) for number in run.retrained_numbers()}
     entries = [_retrained_entry(run, number, result) for number, result in retrained.items()]
     provenance = _provenance(run, config, supernet, list(retrained))
+    search = _search(config, supernet, chosen, rows)
     report = {
         "run": run.path.resolve().name,
         "config_name": config.name,
@@ -57,7 +59,8 @@ def join_report(run: RunFolder) -> dict[str, Any]:
             "retrain": _retrain_stage(run, config, list(retrained.values())),
         },
         "supernet": supernet,
-        "search": _search(config, supernet, chosen, rows),
+        "search": search,
+        "exact": join_exact(config, rows, run.read_replay(), search["spikes_reference"]),
         "retrained": entries,
         "comparison": _comparison(entries),
         "cost": _cost(supernet, chosen, list(retrained.values())),
@@ -240,7 +243,8 @@ def _provenance(
     if run.environment_file.exists():
         environment = json.loads(run.environment_file.read_text(encoding="utf-8"))
     files = [run.config_file, run.environment_file, run.supernet_file, run.evaluations_file, run.best_file]
-    files += [run.event_examples_file] + [run.retrained_metrics_file(number) for number in numbers]
+    files += [run.replay_file, run.event_examples_file]
+    files += [run.retrained_metrics_file(number) for number in numbers]
     return {
         "commit": environment.get("commit"),
         "seed": config.seed,

@@ -17,6 +17,7 @@ _LINE_COLOURS = [ACCENT, "#1e3a5f", "#7b93b5", "#94a3b8", "#475569", "#b45309"]
 _SYMBOLS = ["circle", "square", "diamond", "triangle-up", "x", "cross"]
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _PERCENT_TICKS = ".3~p"
+_MANY = 1000  # candidates above which their markers are small
 
 
 def evaluations_chart(search: dict[str, Any], unit: str) -> str:
@@ -150,7 +151,7 @@ def _candidates(scored: Sequence[dict[str, Any]]) -> go.Scatter:
     num_generations = len({row["generation"] for row in scored})
     colour_bar |= {"tickformat": "d", "len": 0.6, "dtick": whole_ticks(num_generations)}
     marker = {
-        "size": 9,
+        "size": 9 if len(scored) <= _MANY else 5,
         "color": [row["generation"] for row in scored],
         "colorscale": scale,
         "colorbar": colour_bar,

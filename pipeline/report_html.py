@@ -8,6 +8,7 @@ from typing import Any
 from pipeline import formats as fmt
 from pipeline.report_drawing import network_drawing
 from pipeline.report_events import recordings, simulated
+from pipeline.report_exact import exact
 from pipeline.report_figures import epoch_chart, evaluations_chart, fitness_chart
 from pipeline.report_frames import EventExamples
 from pipeline.report_page import columns, escape, facts, missing, note, page, section, table, unit
@@ -26,6 +27,7 @@ def render(report: dict[str, Any], examples: EventExamples | None = None) -> str
         _head(report),
         recordings(report, examples),
         _evaluated(report),
+        exact(report),
         _fitness(report),
         _chosen(report),
         _curves(report),
@@ -115,6 +117,8 @@ def _evaluated(report: dict[str, Any]) -> str:
 
 def _fitness(report: dict[str, Any]) -> str:
     generations = report["search"]["generations"]
+    if report["search"]["algorithm"] == "exhaustive":
+        return ""  # it has one generation, in the order of the space
     if not generations:
         return section("Fitness per generation", "", missing(report, "search"))
     intro = "Failed candidates are left out of best and mean."
@@ -127,7 +131,8 @@ def _chosen(report: dict[str, Any]) -> str:
         return section("The chosen architecture", "", missing(report, "search"))
     time_steps = report["provenance"]["config"]["network"]["time_steps"]
     network_input = f"{'event frames' if report['events'] else 'image'}, {time_steps} time steps"
-    parents = ", ".join(str(parent) for parent in best["parents"]) or "none (drawn at random)"
+    orphan = "none" if search["algorithm"] == "exhaustive" else "none (drawn at random)"
+    parents = ", ".join(str(parent) for parent in best["parents"]) or orphan
     pairs = [
         ("Architecture", best["architecture"]),
         (
@@ -242,7 +247,7 @@ def _spread_cell(
 
 
 def _against_random(search: dict[str, Any], sample: str) -> str:
-    """How the chosen one's spikes compare with the random architectures of generation 0.
+    """How the chosen one's spikes compare with generation 0: random architectures, or the whole space.
 
     Not with spikes_reference: that was measured while training, with batch norm in another mode.
     """
@@ -252,4 +257,5 @@ def _against_random(search: dict[str, Any], sample: str) -> str:
         return f"spikes per {sample} in the search"
     change = spikes / (sum(first) / len(first)) - 1
     share = fmt.percent(abs(change))
-    return f"spikes on D_val, {share} {'below' if change <= 0 else 'above'} the mean of generation 0"
+    mean = "the space" if search["algorithm"] == "exhaustive" else "generation 0"
+    return f"spikes on D_val, {share} {'below' if change <= 0 else 'above'} the mean of {mean}"

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
+import torch
 from ray import tune
+from safetensors.numpy import save_file
 
-from pipeline.artifacts import RunFolder, write_json
+from pipeline.algorithms import make_search
+from pipeline.artifacts import RunFolder, file_sha256, write_json, write_with
+from pipeline.ask_tell import ArchitectureSearch
 from pipeline.config import Config
-from pipeline.console import SearchProgress
+from pipeline.console import SearchProgress, say
+from pipeline.data import RunData, load_data
+from pipeline.estimate import check_size, estimate_seconds
+from pipeline.evaluation_cache import open_cache
 from pipeline.evaluator import Evaluator
-from pipeline.evolution import RandomSearch, SearchSettings, SpikeAwareEvolution
+from pipeline.formats import duration
+from pipeline.networks import make_network
 from pipeline.ray_session import Resources, ray_session
-from pipeline.records import Cost, EvaluationRow, SearchResult
+from pipeline.records import Cost, EvaluationRow, SearchResult, SupernetResult
 from pipeline.searcher import EvolutionSearcher
 from pipeline.weights import start_weights_holder
+from snn.engine import choose_engine
+from snn.event_driven import EventDrivenNetwork, fold
 
 _TRIES_PER_TRIAL = 3
 
@@ -29,52 +40,116 @@ def search(run: RunFolder, config: Config) -> SearchResult:
 
     Raises:
         FileNotFoundError: The run has no super-network yet.
-        ValueError: Its weights do not have the hash they were written with.
+        ValueError: Its weights do not have the hash they were written with; the space is too large for an
+            exhaustive search.
         RuntimeError: An evaluator could not start, or every evaluation failed.
     """
     supernet = run.read_supernet()
     algorithm = make_search(config, supernet.spikes_reference)
-    known = {row.architecture: row for row in run.read_evaluations() if not row.error}
+    data = load_data(config)
     table: list[EvaluationRow] = []
     start = time.perf_counter()
-    with ray_session(config) as resources, SearchProgress(algorithm, start) as progress:
-
-        def on_rows(rows: list[EvaluationRow]) -> None:
-            run.append_evaluations(rows)
-            table.extend(rows)
-            progress.update(rows)
-
-        name = f"weights-{uuid.uuid4().hex}"
-        holder = start_weights_holder(run.supernet_weights_file, supernet.weights_sha256, name=name)
-        searcher = EvolutionSearcher(
-            algorithm, num_workers=resources.num_workers, known=known, on_rows=on_rows
+    with ray_session(config) as resources:
+        engine = choose_engine(
+            config.search.engine, torch.device("cuda" if resources.gpus_per_worker else "cpu")
         )
-        try:
-            cpu_seconds = _run_trials(searcher, config, resources, weights_actor=name)
-        finally:
-            ray.kill(holder)
+        cache = open_cache(config, data, weights_sha256=supernet.weights_sha256, engine=engine)
+        known = cache.read() if config.search.cache else {}
+        known |= {row.architecture: row for row in run.read_evaluations() if not row.error}
+        num_val = len(data.search_val())
+
+        def keep(rows: list[EvaluationRow]) -> None:
+            if config.search.cache:
+                cache.append([row for row in rows if not row.error and row.num_samples == num_val])
+
+        with SearchProgress(algorithm, start) as progress:
+
+            def on_rows(rows: list[EvaluationRow]) -> None:
+                run.append_evaluations(rows)
+                keep([row for row in rows if row.architecture not in known])
+                table.extend(rows)
+                progress.update(rows)
+
+            searcher = EvolutionSearcher(
+                algorithm,
+                num_workers=resources.num_workers,
+                known=known,
+                on_rows=on_rows,
+                on_extras=keep,
+                racing=config.search.racing,
+            )
+            with _weights_actor(run, config, data, supernet, engine) as weights_actor:
+                _say_how_long(run, config, data, algorithm, engine, resources, len(known))
+                fixed = {"weights_actor": weights_actor, "engine": engine}
+                trials = _run_trials(
+                    searcher, config, resources, spikes_reference=supernet.spikes_reference, **fixed
+                )
     seconds = time.perf_counter() - start
-    gpu_seconds = seconds * resources.num_workers * resources.gpus_per_worker
-    result = _result(algorithm, config, resources, table, Cost(seconds, cpu_seconds, gpu_seconds))
+    result = _result(searcher, config, resources, table, trials, seconds, engine=engine, num_val=num_val)
     run.close_evaluations(table)
     write_json(run.best_file, result)
     return result
 
 
-def make_search(config: Config, spikes_reference: float) -> SpikeAwareEvolution:
-    """The search algorithm of a run's settings."""
-    fields = {field.name for field in dataclasses.fields(SearchSettings)} - {"spikes_reference"}
-    values: dict[str, Any] = {name: getattr(config.search, name) for name in fields}
-    kind = SpikeAwareEvolution if config.search.algorithm == "evolution" else RandomSearch
-    settings = SearchSettings(**values, spikes_reference=spikes_reference)
-    return kind(config.network.search_space(), settings, seed=config.seed)
+@contextmanager
+def _weights_actor(
+    run: RunFolder, config: Config, data: RunData, supernet: SupernetResult, engine: str
+) -> Iterator[str]:
+    """The name of the actor that hands out the weights in the form that the engine works with."""
+    name = f"weights-{uuid.uuid4().hex}"
+    file, sha256 = run.supernet_weights_file, supernet.weights_sha256
+    try:
+        if engine == "event_driven":
+            network = make_network(config.network, data)
+            network.load_state_dict(run.read_supernet_weights())
+            file = run.folded_weights_file
+            write_with(file, lambda path: save_file(fold(network), path))
+            sha256 = file_sha256(file)
+        holder = start_weights_holder(file, sha256, name=name)
+        try:
+            yield name
+        finally:
+            ray.kill(holder)
+    finally:
+        run.folded_weights_file.unlink(missing_ok=True)
+
+
+def _say_how_long(
+    run: RunFolder,
+    config: Config,
+    data: RunData,
+    algorithm: ArchitectureSearch,
+    engine: str,
+    resources: Resources,
+    num_known: int,
+) -> None:
+    """An estimate for an exhaustive search on the event-driven engine, before it starts.
+
+    Raises:
+        ValueError: The space is too large; the message says what it would take.
+    """
+    if config.search.algorithm != "exhaustive":
+        return
+    seconds = None
+    if engine == "event_driven":
+        network = make_network(config.network, data)
+        network.load_state_dict(run.read_supernet_weights())
+        seconds = estimate_seconds(EventDrivenNetwork(network), algorithm.space, data.search_val())
+        seconds /= resources.num_workers * config.threads_per_worker
+    check_size(algorithm.space, config.search, seconds)
+    open_share = max(0.0, 1 - num_known / len(algorithm.space))
+    if seconds is not None:
+        say(
+            f"  {len(algorithm.space):,} architectures on {len(data.search_val()):,} samples with "
+            f"{resources.num_workers} workers: about {duration(seconds * open_share)}"
+        )
 
 
 def _run_trials(
-    searcher: EvolutionSearcher, config: Config, resources: Resources, *, weights_actor: str
-) -> float:
-    """Runs trials until the searcher is finished; returns the CPU seconds of the evaluations."""
-    trainable = tune.with_parameters(Evaluator, run_config=config.to_json(), weights_actor=weights_actor)
+    searcher: EvolutionSearcher, config: Config, resources: Resources, **fixed: Any
+) -> list[dict[str, Any]]:
+    """Runs trials until the searcher is finished; returns the results of the trials."""
+    trainable = tune.with_parameters(Evaluator, run_config=config.to_json(), **fixed)
     per_worker = {"cpu": config.threads_per_worker, "gpu": resources.gpus_per_worker}
     with tempfile.TemporaryDirectory(prefix="tune-") as storage:
         tuner = tune.Tuner(
@@ -95,24 +170,35 @@ def _run_trials(
         )
         grid = tuner.fit()
         if searcher.setup_error:
-            raise RuntimeError(f"An evaluator could not start on {searcher.setup_error}")
-        trials = [grid[i].metrics or {} for i in range(len(grid))]
-        return sum(metrics.get("cpu_seconds", 0.0) for metrics in trials)
+            raise RuntimeError(f"An evaluator could not start or go on: {searcher.setup_error}")
+        return [grid[i].metrics or {} for i in range(len(grid))]
 
 
 def _result(
-    algorithm: SpikeAwareEvolution,
+    searcher: EvolutionSearcher,
     config: Config,
     resources: Resources,
     rows: list[EvaluationRow],
-    cost: Cost,
+    trials: list[dict[str, Any]],
+    seconds: float,
+    *,
+    engine: str,
+    num_val: int,
 ) -> SearchResult:
+    algorithm = searcher.search
     assert algorithm.finished, "Tune ended the run before the search was finished"
     ranking = algorithm.ranking()
     if not ranking:
         errors = sorted({row.error for row in rows})
         raise RuntimeError(f"All {len(algorithm.results)} evaluations failed: {'; '.join(errors)[:1000]}")
     best = next(row for row in rows if row.candidate_id == ranking[0].id)
+    budget = config.search.max_spikes
+    if budget is not None and best.spikes is not None and best.spikes > budget:
+        say(f"  no candidate keeps search.max_spikes = {budget:,.0f}; the chosen one has the fewest spikes")
+    scored = [row for row in rows if not row.error]
+    total = {name: sum(trial.get(name, 0.0) for trial in trials) for name in ("busy_seconds", "cpu_seconds")}
+    gpu_seconds = seconds * resources.num_workers * resources.gpus_per_worker
+    workers = {answer["worker"] for trial in trials for answer in trial.get("answers", ())}
     return SearchResult(
         best=best,
         algorithm=config.search.algorithm,
@@ -122,5 +208,12 @@ def _result(
         num_failed=sum(bool(row.error) for row in rows),
         space_size=len(algorithm.space),
         num_workers=resources.num_workers,
-        cost=cost,
+        cost=Cost(seconds, total["cpu_seconds"], gpu_seconds),
+        engine=engine,
+        num_known=searcher.num_known,
+        num_extras=searcher.num_extras,
+        num_stopped=sum(row.num_samples < num_val for row in scored),
+        samples_saved=1 - sum(row.num_samples for row in scored) / (num_val * len(scored)),
+        evaluators_started=len(workers),
+        busy_share=total["busy_seconds"] / (seconds * resources.num_workers),
     )

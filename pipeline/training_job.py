@@ -269,8 +269,8 @@ def evaluate_with_operations(
     with torch.inference_mode(), count_operations(network) as totals:
         for inputs, _ in samples.batches(config.search.batch_size, device):
             network(to_memory_format(inputs), architecture)
-    operations = {kind: (total / result.num_samples).item() for kind, total in totals.items()}
-    return dataclasses.replace(result, **operations)
+    synops, macs = (totals[kind].item() / result.num_samples for kind in ("synops", "macs"))
+    return dataclasses.replace(result, synops=synops, macs=macs)
 
 
 def _note(history: list[EpochRecord]) -> str:

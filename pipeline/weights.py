@@ -8,6 +8,7 @@ a new reference.
 from __future__ import annotations
 
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from safetensors.numpy import load_file
 
 from pipeline.artifacts import check_sha256
@@ -31,11 +33,13 @@ class WeightsHandle:
         ref: Their object in the store.
         file: The file they came from, on the actor's node.
         sha256: The file's hash, which names the weights.
+        checksum: `checksum` of the arrays.
     """
 
     ref: ray.ObjectRef
     file: str
     sha256: str
+    checksum: int
 
 
 class WeightsHolder:
@@ -51,21 +55,25 @@ class WeightsHolder:
 
     def __init__(self, file: str, sha256: str) -> None:
         check_sha256(Path(file), sha256)
-        self.handle = WeightsHandle(ray.put(load_file(file)), file, sha256)
+        weights = load_file(file)
+        self.handle = WeightsHandle(ray.put(weights), file, sha256, checksum(weights))
 
     def hand_out(self) -> WeightsHandle:
         return self.handle
 
 
 def start_weights_holder(file: Path, sha256: str, *, name: str) -> Any:
-    """Starts the actor under a name by which evaluators find it; it restarts by itself.
+    """Starts the actor on this node, which has the file, under a name by which evaluators find it.
+
+    It restarts by itself.
 
     Raises:
         ValueError: The file does not have the hash.
     """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = (
         ray.remote(WeightsHolder)
-        .options(name=name, num_cpus=0, max_restarts=-1, max_task_retries=-1)
+        .options(name=name, num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
         .remote(str(file.resolve()), sha256)
     )
     try:
@@ -76,18 +84,50 @@ def start_weights_holder(file: Path, sha256: str, *, name: str) -> Any:
     return actor
 
 
+class SharedWeights:
+    """The weights as a worker sees them: the node's one copy.
+
+    Args:
+        name: Name of the actor.
+
+    Attributes:
+        arrays: Views of shared memory, read-only.
+    """
+
+    def __init__(self, name: str) -> None:
+        actor: Any = ray.get_actor(name)
+        handle = ray.get(actor.hand_out.remote())
+        try:
+            self.arrays: Weights = ray.get(handle.ref)
+        except ray.exceptions.ObjectLostError:  # its owner died in between; the new one has put it again
+            handle = ray.get(actor.hand_out.remote())
+            self.arrays = ray.get(handle.ref)
+        self._checksum = handle.checksum
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The arrays as tensors on the same memory, which torch does not protect: never write to them."""
+        return {key: _as_tensor(array) for key, array in self.arrays.items()}
+
+    def intact(self) -> bool:
+        """Whether the shared memory still holds what the actor put there."""
+        return checksum(self.arrays) == self._checksum
+
+
 def fetch_weights(name: str) -> dict[str, torch.Tensor]:
     """The weights as tensors that share the node's one copy; they must not be written to.
 
     Args:
         name: Name of the actor.
     """
-    actor: Any = ray.get_actor(name)
-    try:
-        arrays: Weights = ray.get(ray.get(actor.hand_out.remote()).ref)
-    except ray.exceptions.ObjectLostError:  # its owner died in between; the new one has put it again
-        arrays = ray.get(ray.get(actor.hand_out.remote()).ref)
-    return {key: _as_tensor(array) for key, array in arrays.items()}
+    return SharedWeights(name).tensors()
+
+
+def checksum(weights: Weights) -> int:
+    """A number that changes if any weight does (CRC-32 of all of them in order)."""
+    value = 0
+    for array in weights.values():
+        value = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, value)
+    return value
 
 
 def _as_tensor(array: NDArray[np.generic]) -> torch.Tensor:

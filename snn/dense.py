@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from snn.blocks import ConvNorm, SkipConnection
+from snn.blocks import ConvNorm, ShiftedReduction, SkipConnection
 from snn.folding import fold_norm, reduction_weight
 from snn.inference import Counts, Fired, Predicted
 from snn.network import SpikingNetwork, predictions, to_memory_format
@@ -73,6 +73,7 @@ def folded(network: SpikingNetwork) -> SpikingNetwork:
             _set_affine(module.conv, weight, bias)
             module.norm = nn.Identity()  # type: ignore[assignment]
         elif isinstance(module, SkipConnection):
+            assert isinstance(module.conv, ShiftedReduction)
             weight, bias = fold_norm(reduction_weight(module.conv), module.norm)
             half = module.conv.conv1.out_channels
             _set_affine(module.conv.conv1, weight[:half, :, :1, :1], bias[:half])

@@ -89,9 +89,7 @@ class EventDrivenNetwork:
         ValueError: Planes above 1024x1024 or more than 4096 channels.
     """
 
-    def __init__(
-        self, network: SpikingNetwork, arrays: Mapping[str, NDArray[np.float32]] | None = None
-    ) -> None:
+    def __init__(self, network: SpikingNetwork, arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
         kernels.check_available()
         self.network = network
         self.arrays = fold(network) if arrays is None else arrays
@@ -310,7 +308,7 @@ def _padded(array: NDArray[Any]) -> NDArray[Any]:
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])
 
 
-def _make_layer(plan: _Plan, shapes: list[Shape], arrays: Mapping[str, NDArray[np.float32]]) -> Layer:
+def _make_layer(plan: _Plan, shapes: list[Shape], arrays: Mapping[str, NDArray[Any]]) -> Layer:
     gain, leak = arrays[f"{plan.name}.neuron"].tolist()
     made = [
         _connection(module, shape, gain, arrays.get(f"{plan.name}.weights{i}"))
@@ -349,9 +347,9 @@ def _connection(
     assert isinstance(module, ConvNorm | SkipConnection) and isinstance(module.conv, nn.Conv2d)
     conv = module.conv
     stride, padding, kernel_size = conv.stride[0], int(conv.padding[0]), conv.kernel_size[0]
-    size = [(side + 2 * padding - kernel_size) // stride + 1 for side in (height, width)]
+    sides = [(side + 2 * padding - kernel_size) // stride + 1 for side in (height, width)]
     connection = Connection(weights, stride, padding, fan_out=conv.out_channels)
-    return connection, (conv.out_channels, size[0], size[1])
+    return connection, (conv.out_channels, sides[0], sides[1])
 
 
 def _largest(program: tuple[_Step, ...]) -> int:

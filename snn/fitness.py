@@ -74,6 +74,32 @@ def spike_aware_fitness(
     return accuracy * math.exp(spike_exponent * math.log(spikes / spikes_reference))
 
 
+def best_possible_fitness(
+    so_far: Evaluation, *, num_samples: int, spikes_reference: float, spike_exponent: float
+) -> float:
+    """An upper bound of the fitness on all samples, after some of them.
+
+    It is what the fitness would be if every sample left were predicted right without a spike. A candidate
+    whose bound is below another's fitness cannot beat it.
+
+    Args:
+        so_far: Evaluation on some of the samples.
+        num_samples: Number of all samples.
+        spikes_reference: N_avg of the fitness.
+        spike_exponent: lambda of the fitness.
+    """
+    seen = so_far.num_samples / num_samples
+    spikes = so_far.spikes * seen
+    if spike_exponent > 0 or (spike_exponent < 0 and spikes == 0):
+        return math.inf
+    return spike_aware_fitness(
+        so_far.accuracy * seen + 1 - seen,
+        spikes,
+        spikes_reference=spikes_reference,
+        spike_exponent=spike_exponent,
+    )
+
+
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     """Indices of the points no other point beats, by rising spikes.
 

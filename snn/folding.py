@@ -34,7 +34,9 @@ def folded_conv(module: ConvNorm | SkipConnection) -> tuple[Tensor, Tensor]:
     The two strided convolutions of a reduction are one 2x2 convolution with zeros in it.
     """
     conv = module.conv
-    return fold_norm(reduction_weight(conv) if isinstance(conv, ShiftedReduction) else conv.weight, module.norm)
+    return fold_norm(
+        reduction_weight(conv) if isinstance(conv, ShiftedReduction) else conv.weight, module.norm
+    )
 
 
 def reduction_weight(reduction: ShiftedReduction) -> Tensor:

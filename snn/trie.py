@@ -21,6 +21,7 @@ from snn.inference import Fired, InferenceNetwork
 from snn.network import SpikingNetwork
 from snn.search_space import Architecture, SearchedLayer
 
+
 def evaluate_architectures(
     network: InferenceNetwork | SpikingNetwork,
     architectures: Sequence[Architecture],

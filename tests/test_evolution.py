@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 
 import pytest
 
-from pipeline.evolution import Candidate, RandomSearch, SearchSettings, SpikeAwareEvolution
+from pipeline.algorithms import RandomSearch
+from pipeline.ask_tell import ArchitectureSearch, Candidate, SearchSettings, neighbours
+from pipeline.evolution import SpikeAwareEvolution
 from snn.fitness import Evaluation
 from snn.search_space import Architecture, SearchSpace
 
@@ -22,7 +25,14 @@ SETTINGS = {
 }
 
 
-def make(space=None, kind=SpikeAwareEvolution, seed=0, **changes) -> SpikeAwareEvolution:
+# SHA-256 of the candidates of a search with SETTINGS, by seed, as they have been since the first version.
+TRAJECTORIES = {
+    0: "19a6fff804d4f1b638252b5ff83c921bf80ae18b1bb080ae35d69412207eca38",
+    1: "b37ed0331dc8e3d8213c4c72745c28af2b3326a9d5310ba5e74f49a5dbdd24db",
+}
+
+
+def make(space=None, kind=SpikeAwareEvolution, seed=0, **changes) -> ArchitectureSearch:
     return kind(space or SearchSpace(5), SearchSettings(**{**SETTINGS, **changes}), seed=seed)
 
 
@@ -34,11 +44,11 @@ def evaluate(architecture: Architecture) -> Evaluation:
     return Evaluation(accuracy, spikes, 0.1, 100)
 
 
-def ask_all(search: SpikeAwareEvolution) -> list[Candidate]:
+def ask_all(search: ArchitectureSearch) -> list[Candidate]:
     return list(iter(search.ask, None))
 
 
-def run(search: SpikeAwareEvolution, order=None) -> list[str]:
+def run(search: ArchitectureSearch, order=None) -> list[str]:
     while asked := ask_all(search):
         for candidate in order(asked) if order else asked:
             search.tell(candidate.id, evaluate(candidate.architecture))
@@ -46,16 +56,12 @@ def run(search: SpikeAwareEvolution, order=None) -> list[str]:
     return [str(candidate.architecture) for candidate in search.candidates]
 
 
-@pytest.mark.parametrize("kind", [SpikeAwareEvolution, RandomSearch])
-def test_no_architecture_is_asked_twice_and_the_budget_is_kept(kind) -> None:
-    architectures = run(make(kind=kind))
-    assert len(architectures) == len(set(architectures)) == 150
-
-
-@pytest.mark.parametrize("kind", [SpikeAwareEvolution, RandomSearch])
-def test_search_ends_on_an_exhausted_space(kind) -> None:
-    space = SearchSpace(2)
-    assert set(run(make(space, kind))) == {str(architecture) for architecture in space}
+@pytest.mark.parametrize("seed", TRAJECTORIES)
+def test_trajectory_is_the_recorded_one(seed: int) -> None:
+    search = make(seed=seed)
+    run(search)
+    candidates = [[c.id, c.generation, str(c.architecture), list(c.parents)] for c in search.candidates]
+    assert hashlib.sha256(json.dumps(candidates).encode()).hexdigest() == TRAJECTORIES[seed]
 
 
 def test_evolution_finds_the_enumerated_optimum_and_beats_random_search() -> None:
@@ -136,3 +142,97 @@ def test_repeated_result_changes_nothing_and_a_stranger_is_refused() -> None:
 
 def test_a_space_of_one_architecture_is_searched() -> None:
     assert run(make(SearchSpace(3, ("SCB_k3",)))) == ["SCB_k3-SCB_k3-SCB_k3"]
+
+
+def test_candidates_above_the_spike_budget_rank_last_by_fewer_spikes() -> None:
+    search = make(max_spikes=90)
+    run(search)
+    results = [search.results[candidate.id] for candidate in search.ranking()]
+    kept = [result for result in results if result.spikes <= 90]
+    above = results[len(kept) :]
+    assert kept and above and all(result.spikes > 90 for result in above)
+    assert [search.fitness(r) for r in kept] == sorted((search.fitness(r) for r in kept), reverse=True)
+    assert [r.spikes for r in above] == sorted(r.spikes for r in above)
+
+
+def test_spike_budget_draws_the_search_to_candidates_that_keep_it() -> None:
+    def share(**changes) -> float:
+        search = make(**changes)
+        run(search)
+        return sum(result.spikes <= 70 for result in search.results.values()) / 150
+
+    assert share(max_spikes=70) > 2 * share()
+
+
+def test_parents_come_in_turn_from_the_ranking_of_each_lambda() -> None:
+    search = make(more_exponents=(0.0, -1.0), max_evaluations=20)
+    run(search)
+    first = [c for c in search.candidates if c.generation == 0]
+    results = {c.id: search.results[c.id] for c in first}
+
+    def best_first(exponent: float) -> list[int]:
+        return sorted(results, key=lambda i: (-results[i].accuracy * results[i].spikes ** exponent, i))
+
+    expected: list[int] = []
+    while len(expected) < 5:
+        for exponent in (-0.08, 0.0, -1.0):
+            expected.append(next(i for i in best_first(exponent) if i not in expected))
+    bred = {i for c in search.candidates[10:] for i in c.parents}
+    assert bred <= set(expected[:5])
+    assert [c.id for c in search.ranking_for(-1.0) if c.generation == 0] == best_first(-1.0)
+
+
+def test_a_lambda_named_twice_changes_nothing() -> None:
+    assert run(make(more_exponents=(-0.08,))) == run(make())
+
+
+@pytest.mark.parametrize("budget", [None, 90])
+def test_what_falls_below_the_parent_threshold_never_becomes_a_parent(budget) -> None:
+    search = make(max_spikes=budget)
+    below: set[int] = set()
+    thresholds = []
+    while asked := ask_all(search):
+        for candidate in asked:
+            threshold = search.parent_threshold()
+            result = evaluate(candidate.architecture)
+            search.tell(candidate.id, result)
+            if threshold is not None:
+                thresholds.append(threshold)
+                if search.fitness(result) < threshold:
+                    below.add(candidate.id)
+    assert below and thresholds == sorted(thresholds)
+    assert not below & {i for candidate in search.candidates for i in candidate.parents}
+
+
+def test_parent_threshold_needs_enough_results_and_one_lambda() -> None:
+    search = make()
+    candidates = ask_all(search)
+    for number, candidate in enumerate(candidates):
+        assert (search.parent_threshold() is None) == (number < 5)
+        search.tell(candidate.id, evaluate(candidate.architecture))
+    fitness = sorted((search.fitness(result) for result in search.results.values()), reverse=True)
+    assert search.parent_threshold() == fitness[4]
+    several = make(more_exponents=(0.0,))
+    run(several)
+    assert several.parent_threshold() is None
+
+
+def test_likely_next_names_neighbours_of_the_best_first_and_all_the_rest_once() -> None:
+    search = make()
+    for candidate in ask_all(search):
+        search.tell(candidate.id, evaluate(candidate.architecture))
+    before = json.dumps(search.state_dict())
+    likely = list(search.likely_next())
+    assert json.dumps(search.state_dict()) == before
+    handed_out = {c.architecture for c in search.candidates}
+    assert len(likely) == len(set(likely)) and set(likely) == set(search.space) - handed_out
+    near = list(neighbours(search.space, search.ranking()[0].architecture))
+    near = [architecture for architecture in near if architecture not in handed_out]
+    assert likely[: len(near)] == near
+    assert len(list(neighbours(search.space, likely[0]))) == 5 * 4
+
+
+def test_nothing_is_likely_once_the_budget_is_spent() -> None:
+    search = make()
+    run(search)
+    assert list(search.likely_next()) == []

@@ -11,13 +11,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "snn").glob("*.py")) + sorted((ROOT / "pipeline").glob("*.py"))
-KNOW_RAY = {"searcher", "weights", "evaluator", "search", "ray_session", "training_stage"}
+KNOW_RAY = {
+    "searcher", "weights", "evaluator", "search", "ray_session", "training_stage", "borrowed",
+    "bench_cluster", "bench_weights",
+}  # fmt: skip
 LIGHT = (
     "snn.search_space",
     "snn.fitness",
     "pipeline.config",
     "pipeline.named_configs",
+    "pipeline.ask_tell",
     "pipeline.evolution",
+    "pipeline.algorithms",
     "launch",
 )
 

@@ -10,9 +10,10 @@ import pytest
 from ray.tune.search import Searcher
 from test_evolution import evaluate, make
 
-from pipeline.evolution import RandomSearch, SpikeAwareEvolution
+from pipeline.algorithms import RandomSearch
+from pipeline.evolution import SpikeAwareEvolution
 from pipeline.records import EvaluationRow
-from pipeline.searcher import EvolutionSearcher
+from pipeline.searcher import EvolutionSearcher, group_sizes
 from snn.search_space import Architecture
 
 
@@ -23,7 +24,9 @@ def answer(candidate_id: int, text: str) -> dict:
     }  # fmt: skip
 
 
-def drive(searcher: EvolutionSearcher, *, slots: int, rng: random.Random, lose: int = 0) -> int:
+def drive(
+    searcher: EvolutionSearcher, *, slots: int, rng: random.Random, lose: int = 0, always_busy: bool = False
+) -> int:
     """Runs a search with `slots` trials at once, finishing in random order; returns the number of trials."""
     live: dict[str, dict] = {}
     trials = 0
@@ -35,6 +38,8 @@ def drive(searcher: EvolutionSearcher, *, slots: int, rng: random.Random, lose: 
                 break
             live[trial_id] = suggestion
             trials += 1
+        if always_busy and suggestion != Searcher.FINISHED:
+            assert len(live) == slots or not list(searcher.search.likely_next())
         if not live:
             assert suggestion == Searcher.FINISHED, "None with nothing live would block Tune"
             return trials
@@ -89,13 +94,56 @@ def test_evaluator_that_cannot_start_ends_the_search_and_blames_no_candidate() -
     assert not searcher.search.results
 
 
-def test_generation_is_shared_out_evenly_in_groups_with_common_prefixes() -> None:
+def test_generation_is_shared_out_in_groups_with_common_prefixes_that_get_smaller() -> None:
     searcher = EvolutionSearcher(make(), num_workers=2)
-    first, second = searcher.suggest("a")["candidates"], searcher.suggest("b")["candidates"]
-    assert searcher.suggest("c") is None
-    assert {len(first), len(second)} == {5}
-    texts = [text for _, text in first + second]
+    groups = []
+    while (suggestion := searcher.suggest(f"trial-{len(groups)}")) is not None:
+        groups.append(suggestion["candidates"])
+    assert [len(group) for group in groups] == [3, 2, 2, 1, 1, 1]
+    texts = [text for group in groups for _, text in group]
     assert texts == sorted(texts, key=lambda text: text.split("-"))
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 64])
+def test_groups_hold_every_candidate_once_and_none_is_larger_than_a_workers_share(num_workers: int) -> None:
+    for number in (0, 1, 20, 3125):
+        sizes = list(group_sizes(number, num_workers))
+        assert sum(sizes) == number
+        assert sizes == sorted(sizes, reverse=True)
+        assert all(size <= max(1, number / num_workers) for size in sizes)
+
+
+@pytest.mark.parametrize("slots", [2, 3, 8])
+def test_extras_fill_idle_slots_and_change_nothing_but_save_work(slots: int) -> None:
+    expected, trials_without = table(slots=slots)
+    rows: list[EvaluationRow] = []
+    extras: list[EvaluationRow] = []
+    searcher = EvolutionSearcher(make(), num_workers=slots, on_rows=rows.extend, on_extras=extras.extend)
+    drive(searcher, slots=slots, rng=random.Random(1), always_busy=True)
+    assert sorted(rows, key=lambda row: row.candidate_id) == expected
+    assert extras and all(row.candidate_id < 0 and row.accuracy is not None for row in extras)
+    assert len({row.architecture for row in extras}) == len(extras)
+    assert searcher.num_known == len({r.architecture for r in rows} & {r.architecture for r in extras}) > 0
+
+
+def test_lost_extra_is_no_result() -> None:
+    rows: list[EvaluationRow] = []
+    searcher = EvolutionSearcher(make(), num_workers=64, on_rows=rows.extend, on_extras=rows.extend)
+    trials = [searcher.suggest(f"trial-{i}") for i in range(11)]
+    assert [c[0] for c in trials[-1]["candidates"]] == [-1]
+    searcher.on_trial_complete("trial-10", None, error=True)
+    assert not rows and not searcher.search.results
+
+
+def test_racing_tells_trials_what_a_candidate_must_reach() -> None:
+    searcher = EvolutionSearcher(make(), num_workers=1, racing=True)
+    thresholds = []
+    while isinstance(suggestion := searcher.suggest("a"), dict):
+        thresholds.append(suggestion["threshold"])
+        answers = [answer(i, text) for i, text in suggestion["candidates"]]
+        searcher.on_trial_complete("a", {"answers": answers})
+    known = [threshold for threshold in thresholds if threshold is not None]
+    assert thresholds[0] is None and known == sorted(known) and len(set(known)) > 2
 
 
 def test_searcher_is_pickled_without_what_cannot_be(tmp_path: Path) -> None:

@@ -1,0 +1,79 @@
+"""Evaluations of all runs of a user, so that nothing is computed twice.
+
+They are found by what they depend on: weights, data, settings of network and evaluation. Every trial adds
+a Parquet file of its own under a temporary name and renames it; nothing is ever changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import read_rows, write_rows
+from pipeline.config import Config
+from pipeline.data import RunData
+from pipeline.records import EvaluationRow
+from snn.event_kernels import SOURCE
+
+
+class EvaluationCache:
+    """The evaluations with one super-network's weights under the same settings.
+
+    Args:
+        folder: Where they are; made when something is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self) -> dict[str, EvaluationRow]:
+        """All evaluations by architecture; a damaged file is passed over: it only saves work."""
+        rows: dict[str, EvaluationRow] = {}
+        for file in sorted(self.folder.glob("*.parquet")):
+            try:
+                found = read_rows(file)
+            except ValueError:
+                continue
+            rows |= {row.architecture: row for row in found if not row.error}
+        return rows
+
+    def append(self, rows: list[EvaluationRow]) -> None:
+        """Adds the rows of one trial. A cache that cannot be written is no reason to stop a search."""
+        if not rows:
+            return
+        texts = "/".join(sorted(row.architecture for row in rows))
+        name = hashlib.sha256(texts.encode()).hexdigest()[:24]
+        try:
+            write_rows(self.folder / f"{name}.parquet", rows)
+        except OSError:
+            return
+
+
+def open_cache(config: Config, data: RunData, *, weights_sha256: str, engine: str) -> EvaluationCache:
+    """The cache for a run's search, in the user's cache folder (`$XDG_CACHE_HOME` or ~/.cache)."""
+    key = cache_key(config, data, weights_sha256=weights_sha256, engine=engine)
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return EvaluationCache(user / "autosnn" / "evaluations" / key)
+
+
+def cache_key(config: Config, data: RunData, *, weights_sha256: str, engine: str) -> str:
+    """Names all that an evaluation depends on besides the architecture, in 32 hexadecimal digits."""
+    samples = data.search_val()
+    facts: dict[str, Any] = {
+        "weights": weights_sha256,
+        "data": data.train.fingerprint,
+        "samples": hashlib.sha256(samples.indices.tobytes()).hexdigest(),
+        "dataset": config.data.dataset,
+        "event_values": config.data.event_values,
+        "network": dataclasses.asdict(config.network),
+        "engine": engine,
+    }
+    if engine == "event_driven":
+        facts["kernels"] = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+    else:  # rounding depends on these
+        facts["dense"] = (config.search.precision, config.search.batch_size, config.threads_per_worker)
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
