@@ -211,9 +211,7 @@ def bench(arguments: Sequence[str]) -> None:
     from pipeline.bench import BenchSettings, check_sections
     from pipeline.bench import bench as run_bench
 
-    run_bench(
-        BenchSettings(named_config(name), out, quick, check_sections(sections), supernet, root, price)
-    )
+    run_bench(BenchSettings(named_config(name), out, quick, check_sections(sections), supernet, root, price))
 
 
 def configs(arguments: Sequence[str]) -> None:

@@ -171,7 +171,7 @@ class SearchConfig:
     """Stage 2: the spike-aware search on D_val."""
 
     algorithm: Literal["evolution", "exhaustive", "random", "aging", "nsga2", "optuna"] = "evolution"
-    """`evolution` as in the paper; `exhaustive` scores the whole space; `random` draws all candidates at once;
+    """`evolution` as in the paper; `exhaustive` scores the whole space; `random` draws all at once;
     `aging` is regularised evolution; `nsga2` optimises accuracy and spikes; `optuna` is its TPE sampler."""
     spike_exponent: float = -0.08
     """lambda of the fitness accuracy * (spikes / reference) ** lambda; more negative saves more spikes."""
@@ -196,6 +196,9 @@ class SearchConfig:
     any device; `auto` is event-driven on CPUs that have a C compiler."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Format of weights and potentials of the dense engine; spikes are exact in either."""
+    recalibrate: int = 0
+    """Samples of D_train on which each candidate's batch-norm statistics are measured anew before it is
+    scored (event-driven engine only); 0 uses the super-network's stored statistics, as the paper does."""
     racing: bool = False
     """`evolution` only: stop evaluating a candidate that can no longer become a parent. The search and its
     choice stay the same; candidates given up have fewer samples in the table and are on no front."""
@@ -210,6 +213,12 @@ class SearchConfig:
         _at_least("search", 1, num_parents=self.num_parents, batch_size=self.batch_size)
         _at_least("search", 0, num_mutants=self.num_mutants)
         _at_least("search", 1, max_evaluations=self.max_evaluations, max_val_samples=self.max_val_samples)
+        _at_least("search", 0, recalibrate=self.recalibrate)
+        if self.recalibrate and self.engine == "dense":
+            raise ValueError(
+                f"search.recalibrate is {self.recalibrate}, which the dense engine does not know: leave "
+                "--search.engine at event_driven, or recalibrate at 0."
+            )
         if self.precision != "float32" and self.engine != "dense":
             raise ValueError(
                 f"search.precision is '{self.precision}', which only the dense engine knows: add "
@@ -228,6 +237,12 @@ class SearchConfig:
         if not 0 < self.mutation_probability <= 1:
             raise ValueError(
                 f"search.mutation_probability must be in (0, 1], got {self.mutation_probability}."
+            )
+        if self.racing and (self.algorithm != "evolution" or self.more_exponents):
+            warnings.warn(
+                "search.racing is ignored: only evolution with a single lambda knows what a candidate must "
+                "reach to become a parent.",
+                stacklevel=2,
             )
         if self.spike_exponent > 0:
             warnings.warn(

@@ -34,13 +34,19 @@ def check_size(space: SearchSpace, settings: SearchConfig, seconds: float | None
     if size <= max(LARGEST_EXHAUSTIVE, settings.max_evaluations):
         return
     layers = [len(space.blocks) ** (depth + 1) for depth in range(space.num_layers)]
-    time_text = "" if seconds is None else f", about {duration(seconds)} on the workers at hand"
+    time_text = "" if seconds is None else f", about {readable(seconds)} on the workers at hand"
     raise ValueError(
         f"search.algorithm is 'exhaustive', but the space has {size:,} architectures "
-        f"({space.num_layers} layers of {len(space.blocks)} blocks): {sum(layers):,} block evaluations per sample{time_text}. Use "
+        f"({space.num_layers} layers of {len(space.blocks)} blocks): "
+        f"{sum(layers):,} block evaluations per sample{time_text}. Use "
         "--search.algorithm evolution, fewer --network.blocks, or allow it with "
         f"--search.max-evaluations {size}."
     )
+
+
+def readable(seconds: float) -> str:
+    """A duration for a terminal, which breaks lines well enough by itself."""
+    return duration(seconds).replace("\u00a0", " ")
 
 
 def estimate_seconds(network: InferenceNetwork, space: SearchSpace, samples: SampleSet) -> float:

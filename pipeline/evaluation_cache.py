@@ -71,6 +71,7 @@ def cache_key(config: Config, data: RunData, *, weights_sha256: str, engine: str
         "event_values": config.data.event_values,
         "network": dataclasses.asdict(config.network),
         "engine": engine,
+        "recalibrate": config.search.recalibrate,
     }
     if engine == "event_driven":
         facts["kernels"] = hashlib.sha256(SOURCE.read_bytes()).hexdigest()

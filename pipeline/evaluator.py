@@ -12,13 +12,14 @@ import torch
 from ray import tune
 
 from pipeline.config import Config, config_from_json
-from pipeline.data import load_data
+from pipeline.data import RunData, load_data
 from pipeline.networks import make_network
 from pipeline.weights import SharedWeights
 from snn.dense import DenseNetwork
 from snn.event_driven import EventDrivenNetwork
 from snn.fitness import Evaluation, best_possible_fitness
 from snn.inference import InferenceNetwork
+from snn.recalibration import RecalibratedNetwork
 from snn.search_space import Architecture
 from snn.trie import evaluate_architectures
 
@@ -64,11 +65,17 @@ class Evaluator(tune.Trainable):
         self.weights = SharedWeights(weights_actor)
         self.network = self._make_network(engine, data)
 
-    def _make_network(self, engine: str, data: Any) -> InferenceNetwork:
+    def _make_network(self, engine: str, data: RunData) -> InferenceNetwork:
         with torch.device("meta"):
             network = make_network(self.settings.network, data)
         if engine == "event_driven":
-            return EventDrivenNetwork(network, self.weights.arrays)
+            event_driven = EventDrivenNetwork(network, self.weights.arrays)
+            number = self.settings.search.recalibrate
+            if not number:
+                return event_driven
+            calibration = data.supernet_train()
+            inputs, _ = calibration.batch(calibration.indices[:number], self.device)
+            return RecalibratedNetwork(event_driven, inputs)
         network.load_state_dict(self.weights.tensors(), assign=True)
         return DenseNetwork(network.to(self.device), precision=self.settings.search.precision)
 

@@ -53,6 +53,12 @@ def search(run: RunFolder, config: Config) -> SearchResult:
         engine = choose_engine(
             config.search.engine, torch.device("cuda" if resources.gpus_per_worker else "cpu")
         )
+        if config.search.recalibrate and engine == "dense":
+            raise ValueError(
+                f"search.recalibrate is {config.search.recalibrate}, but candidates would be evaluated by "
+                "the dense engine (workers have GPUs, or there is no C compiler). Use "
+                "--search.engine event_driven and --ray.gpus-per-worker 0, or --search.recalibrate 0."
+            )
         cache = open_cache(config, data, weights_sha256=supernet.weights_sha256, engine=engine)
         known = cache.read() if config.search.cache else {}
         known |= {row.architecture: row for row in run.read_evaluations() if not row.error}
@@ -102,8 +108,9 @@ def _weights_actor(
         if engine == "event_driven":
             network = make_network(config.network, data)
             network.load_state_dict(run.read_supernet_weights())
+            norms_apart = config.search.recalibrate > 0
             file = run.folded_weights_file
-            write_with(file, lambda path: save_file(fold(network), path))
+            write_with(file, lambda path: save_file(fold(network, norms_apart=norms_apart), path))
             sha256 = file_sha256(file)
         holder = start_weights_holder(file, sha256, name=name)
         try:

@@ -252,3 +252,20 @@ void count_votes(int32_t num_samples, int32_t time_steps, const uint32_t *entrie
         for (int32_t i = offsets[n * time_steps]; i < offsets[(n + 1) * time_steps]; i++)
             votes[n * num_classes + (entries[i] & 4095) / voters]++;
 }
+
+/* Sum and sum of squares of what one input brings to each output channel, over samples, time and space:
+ * sums [2][padded]. Batch norm takes its statistics from these. */
+void moments(int64_t num_lists, const layer_t *layer, const input_t *in, float *current, double *sums) {
+    const int64_t size = (int64_t)layer->height * layer->width * layer->padded;
+    memset(sums, 0, sizeof(double) * 2 * (size_t)layer->padded);
+    for (int64_t list = 0; list < num_lists; list++) {
+        memset(current, 0, sizeof(float) * (size_t)size);
+        add_spikes(current, layer, in, list);
+        for (int64_t i = 0; i < size; i += layer->padded)
+            for (int32_t c = 0; c < layer->padded; c++) {
+                const double value = current[i + c];
+                sums[c] += value;
+                sums[layer->padded + c] += value * value;
+            }
+    }
+}

@@ -11,7 +11,7 @@ The result depends neither on batch size nor on threads, and on no CPU's vector 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ from snn.blocks import (
     SpikingResidualBlock,
 )
 from snn.event_kernels import Connection, Layer, SpikeLists, Workspace
-from snn.folding import folded_conv, gain_and_leak
+from snn.folding import folded_conv, gain_and_leak, reduction_weight
 from snn.inference import Fired, Predicted
 from snn.network import VOTERS_PER_CLASS, SpikingNetwork
 from snn.neuron import SpikingNeuron
@@ -70,9 +70,16 @@ class _Plan:
 
 
 @dataclass(frozen=True)
-class _Step:
-    """A layer of neurons, or without one a max-pool, and where its inputs come from."""
+class Step:
+    """A layer of neurons, or without one a max-pool, and where its inputs come from.
 
+    Attributes:
+        name: Prefix of its arrays.
+        layer: Its neurons and connections.
+        sources: Which spikes feed it: 0 is the block's input, i the output of the block's i-th step.
+    """
+
+    name: str
     layer: Layer | None
     sources: tuple[int, ...]
 
@@ -96,7 +103,7 @@ class EventDrivenNetwork:
         self.workspace = Workspace()
         shape = network.input_shape
         self.time_steps = network.time_steps
-        self.programs: dict[tuple[str, str], tuple[_Step, ...]] = {}
+        self.programs: dict[tuple[str, str], tuple[Step, ...]] = {}
         shape = self._add("stem", "", network.stem, shape, network.stem_neuron)
         self.stem_parts = list(_stem_parts(network))
         for name, module, neuron in self.stem_parts:
@@ -154,22 +161,28 @@ class EventDrivenNetwork:
         return made
 
     def _run(self, name: str, block: str, spikes: SpikeLists, *, part: str) -> Fired:
+        return self.run_program(self.programs[name, block], spikes, part=part, place=name)
+
+    def run_program(self, program: Sequence[Step], spikes: SpikeLists, *, part: str, place: str) -> Fired:
+        """Runs the steps of a block; what it fires is kept under `place` of the workspace."""
         made = [spikes]
         counted = outputs = operations = 0
-        for i, step in enumerate(self.programs[name, block]):
-            place = f"{name}.{i}"
+        for i, step in enumerate(program):
             inputs = [made[source] for source in step.sources]
-            if step.layer is None:
-                following, added = kernels.max_pool(inputs[0], self.workspace, place), 0
-            else:
-                following, added = kernels.fire(step.layer, inputs, self.workspace, place)
+            following, added = self.run_step(step, inputs, f"{place}.{i}")
             made.append(following)
             counted += following.count
             channels, height, width = following.shape
             outputs += channels * height * width
             operations += added
-        counts = {part: (counted, outputs)} if len(made) > 1 else {}
+        counts = {part: (counted, outputs)} if program else {}
         return Fired(made[-1], counts, operations)
+
+    def run_step(self, step: Step, inputs: Sequence[SpikeLists], place: str) -> tuple[SpikeLists, int]:
+        """Spikes of one step and its synaptic operations."""
+        if step.layer is None:
+            return kernels.max_pool(inputs[0], self.workspace, place), 0
+        return kernels.fire(step.layer, inputs, self.workspace, place)
 
     def _add(
         self, part: str, block: str, module: nn.Module, shape: Shape, neuron: SpikingNeuron | None = None
@@ -180,11 +193,11 @@ class EventDrivenNetwork:
             if plan is None:
                 channels, height, width = shapes[-1]
                 shapes.append((channels, height // 2, width // 2))
-                steps.append(_Step(None, (len(shapes) - 2,)))
+                steps.append(Step("", None, (len(shapes) - 2,)))
                 continue
             layer = _make_layer(plan, [shapes[i] for i in plan.sources], self.arrays)
             shapes.append(layer.shape)
-            steps.append(_Step(layer, plan.sources))
+            steps.append(Step(plan.name, layer, plan.sources))
         for channels, height, width in shapes:
             if max(height, width) > kernels.MAX_SIZE or channels > kernels.MAX_CHANNELS:
                 raise ValueError(
@@ -196,8 +209,14 @@ class EventDrivenNetwork:
         return shapes[-1]
 
 
-def fold(network: SpikingNetwork) -> Arrays:
-    """Weights in the kernels' layout, batch norm and the neurons' input gain included."""
+def fold(network: SpikingNetwork, *, norms_apart: bool = False) -> Arrays:
+    """Weights in the kernels' layout, batch norm and the neurons' input gain included.
+
+    Args:
+        network: The network.
+        norms_apart: Leave batch norm out of the weights, stem excepted, and put its weight, bias and eps
+            beside them as `NAME.norm{i}`, [3, C padded].
+    """
     arrays: Arrays = {}
     modules: list[tuple[str, nn.Module, SpikingNeuron | None]] = [
         ("stem.", network.stem, network.stem_neuron),
@@ -211,7 +230,7 @@ def fold(network: SpikingNetwork) -> Arrays:
     for name, module, neuron in modules:
         for plan in _plans(name, module, neuron):
             if plan is not None:
-                arrays |= _fold_plan(plan)
+                arrays |= _fold_plan(plan, norms_apart=norms_apart and not name.startswith("stem"))
     return arrays
 
 
@@ -268,12 +287,15 @@ def _or_none(shortcut: nn.Module) -> nn.Module | None:
     return None if isinstance(shortcut, nn.Identity) else shortcut
 
 
-def _fold_plan(plan: _Plan) -> Arrays:
+def _fold_plan(plan: _Plan, *, norms_apart: bool) -> Arrays:
     gain, leak = gain_and_leak(plan.neuron)
     arrays: Arrays = {f"{plan.name}.neuron": np.array([gain, leak], np.float32)}
     total: Tensor | None = None
     for i, module in enumerate(plan.modules):
-        if isinstance(module, ConvNorm | SkipConnection):
+        if norms_apart and isinstance(module, ConvNorm | SkipConnection | _Half):
+            weight = _bare_weight(module)
+            arrays[f"{plan.name}.norm{i}"] = _norm_values(module, gain)
+        elif isinstance(module, ConvNorm | SkipConnection):
             weight, bias = folded_conv(module)
             total = bias if total is None else total + bias
         elif isinstance(module, _Half):
@@ -288,6 +310,32 @@ def _fold_plan(plan: _Plan) -> Arrays:
     if total is not None:
         arrays[f"{plan.name}.bias"] = _padded((total * gain).cpu().numpy()).astype(np.float32)
     return arrays
+
+
+def _bare_weight(module: ConvNorm | SkipConnection | _Half) -> Tensor:
+    """Weight of a convolution without its norm, float64."""
+    if isinstance(module, _Half):
+        assert isinstance(module.skip.conv, ShiftedReduction)
+        weight = reduction_weight(module.skip.conv).detach().double()
+        return weight[:, :, module.place :, module.place :][:, :, :1, :1]
+    assert isinstance(module.conv, nn.Conv2d)
+    return module.conv.weight.detach().double()
+
+
+def _norm_values(module: ConvNorm | SkipConnection | _Half, gain: float) -> NDArray[np.float32]:
+    """Weight and bias times the neuron's gain, eps times its square: [3, C padded].
+
+    Of one half of a strided skip, zeros where the other half's channels are.
+    """
+    norm = module.skip.norm if isinstance(module, _Half) else module.norm
+    values = torch.stack([norm.weight, norm.bias, torch.full_like(norm.bias, norm.eps * gain)]) * gain
+    array = values.detach().cpu().numpy()
+    if isinstance(module, _Half):
+        assert isinstance(module.skip.conv, ShiftedReduction)
+        first = module.skip.conv.conv1.out_channels
+        array[:2, first:] *= module.place
+        array[:2, :first] *= 1 - module.place
+    return _padded(array).astype(np.float32)
 
 
 def _kernel_layout(weight: Tensor) -> NDArray[np.float32]:
@@ -352,5 +400,5 @@ def _connection(
     return connection, (conv.out_channels, sides[0], sides[1])
 
 
-def _largest(program: tuple[_Step, ...]) -> int:
+def _largest(program: tuple[Step, ...]) -> int:
     return max((step.layer.num_floats for step in program if step.layer is not None), default=1)

@@ -259,6 +259,27 @@ def count_votes(spikes: SpikeLists, voters: int) -> NDArray[np.int32]:
     return votes
 
 
+def mean_and_variance(
+    layer: Layer, place: int, spikes: SpikeLists, workspace: Workspace
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of what the input at `place` brings to each channel of a layer: mean and (unbiased) variance.
+
+    Both [C padded], over samples, time steps and positions, as batch norm takes them.
+    """
+    sums = workspace.array("sums", 2 * len(layer.bias), np.float64)[: 2 * len(layer.bias)]
+    num_lists = len(spikes.offsets) - 1
+    _kernels().moments(
+        num_lists,
+        ctypes.byref(_describe_layer(layer, spikes.time_steps)),
+        ctypes.byref(_describe_input(layer.connections[place], spikes)),
+        workspace.array("current", layer.num_floats, np.float32).ctypes.data,
+        sums.ctypes.data,
+    )
+    count = num_lists * layer.shape[1] * layer.shape[2]
+    mean, mean_square = sums.reshape(2, -1) / count
+    return mean, np.maximum(mean_square - mean**2, 0.0) * (count / max(1, count - 1))
+
+
 def check_available() -> None:
     """Compiles and loads the kernels unless that was done before.
 
@@ -323,7 +344,8 @@ def _kernels() -> Any:
     library.encode.argtypes = [integer, *3 * [pointer], *4 * [integer], *4 * [pointer]]
     library.max_pool.argtypes = [long, pointer, pointer, *3 * [integer], *3 * [pointer]]
     library.count_votes.argtypes = [integer, integer, pointer, pointer, integer, integer, pointer]
-    for name in ("encode", "max_pool", "count_votes"):
+    library.moments.argtypes = [long, *4 * [pointer]]
+    for name in ("encode", "max_pool", "count_votes", "moments"):
         getattr(library, name).restype = None
     return library
 

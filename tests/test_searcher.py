@@ -115,7 +115,7 @@ def test_groups_hold_every_candidate_once_and_none_is_larger_than_a_workers_shar
 
 @pytest.mark.parametrize("slots", [2, 3, 8])
 def test_extras_fill_idle_slots_and_change_nothing_but_save_work(slots: int) -> None:
-    expected, trials_without = table(slots=slots)
+    expected, _ = table(slots=slots)
     rows: list[EvaluationRow] = []
     extras: list[EvaluationRow] = []
     searcher = EvolutionSearcher(make(), num_workers=slots, on_rows=rows.extend, on_extras=extras.extend)

@@ -1,0 +1,220 @@
+"""How fast it is here, against the plain way, side by side: everything as a ratio of the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import textwrap
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from pipeline.artifacts import RunFolder, write_json
+from pipeline.bench_cluster import bench_cluster
+from pipeline.bench_evaluation import bench_one_candidate, bench_sharing
+from pipeline.bench_hours import Speeds, StageHours, assumptions, estimate_hours
+from pipeline.bench_subject import Subject, generated_subject, trained_subject
+from pipeline.bench_training import bench_training
+from pipeline.bench_weights import bench_weights
+from pipeline.config import Config
+from pipeline.console import say
+from pipeline.environment import describe_environment
+from pipeline.formats import duration
+from pipeline.stopwatch import Comparison, OtherProcesses, SectionResult
+
+Section = Literal["candidate", "sharing", "training", "cluster", "weights"]
+SECTIONS: tuple[Section, ...] = get_args(Section)
+BENCH_FILE = "bench.json"
+
+_TITLES: dict[Section, str] = {
+    "candidate": "one candidate",
+    "sharing": "many candidates",
+    "training": "training of the super-network",
+    "cluster": "orchestration by Ray Tune, virtual workers",
+    "weights": "distribution of the weights",
+}
+_IN_RAY: tuple[Section, ...] = ("cluster", "weights")
+_DISTURBING = 0.1  # share of the CPUs in the hands of others that is worth a warning
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """What is measured.
+
+    Attributes:
+        config: Network, batch sizes and epochs; those of `supernet` if there is one.
+        out: Folder of bench.json.
+        quick: Fewer rounds and cases.
+        sections: Which of the sections.
+        supernet: Run whose super-network and D_val are used instead of generated ones.
+        data_root: Folder of the data sets of that run, if it is not where it was.
+        price_per_worker_hour: For the cost in the estimate.
+    """
+
+    config: Config
+    out: Path
+    quick: bool = False
+    sections: tuple[Section, ...] = SECTIONS
+    supernet: Path | None = None
+    data_root: Path | None = None
+    price_per_worker_hour: float | None = None
+
+
+def check_sections(names: Sequence[str]) -> tuple[Section, ...]:
+    """The sections of these names in their order; all of them if there is none.
+
+    Raises:
+        ValueError: An unknown name.
+    """
+    for name in names:
+        if name not in SECTIONS:
+            raise ValueError(f"Unknown section '{name}'; choose from: {', '.join(SECTIONS)}.")
+    return tuple(section for section in SECTIONS if section in names or not names)
+
+
+@dataclass
+class _Findings:
+    """What the sections gave: results, or the reason why there are none; how long they took, and the
+    share of the CPUs that other processes took meanwhile (in sections whose work is in this process)."""
+
+    results: dict[Section, SectionResult] = field(default_factory=dict)
+    failures: dict[Section, str] = field(default_factory=dict)
+    seconds: dict[Section, float] = field(default_factory=dict)
+    others: dict[Section, float] = field(default_factory=dict)
+
+
+def bench(settings: BenchSettings) -> dict[str, Any]:
+    """Runs the sections, prints the table, writes bench.json; returns what it wrote.
+
+    A section that fails is recorded with its reason; the others run.
+    """
+    threads = os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    say("making the super-network")
+    subject = _subject(settings)
+    say(f"  {subject.source}; firing rate {100 * subject.firing_rate:.1f} %")
+    machine = describe_environment(subject.data) | {"threads": threads}
+    found = _Findings()
+    for section in settings.sections:
+        _run_section(section, subject, settings.quick, found)
+    hours = estimate_hours(subject, _speeds(found.results), settings.price_per_worker_hour)
+    values = {
+        "quick": settings.quick,
+        "machine": machine,
+        "subject": subject.facts(),
+        "comparisons": [
+            {"section": section} | comparison_values(comparison)
+            for section, result in found.results.items()
+            for comparison in result.comparisons
+        ],
+        "facts": {section: result.facts for section, result in found.results.items()},
+        "failures": found.failures,
+        "seconds": found.seconds,
+        "cpu_share_of_other_processes": found.others,
+        "estimate": {"stages": [dataclasses.asdict(stage) for stage in hours], **assumptions(subject)},
+    }
+    write_json(settings.out / BENCH_FILE, values)
+    _print(found, hours, subject)
+    say(f"\n{settings.out / BENCH_FILE}")
+    return values
+
+
+def comparison_values(comparison: Comparison) -> dict[str, Any]:
+    """A comparison with its ratio and whether the target is met, as JSON values."""
+    return dataclasses.asdict(comparison) | {"ratio": comparison.ratio, "met": comparison.met}
+
+
+def render_table(comparisons: Sequence[Comparison]) -> str:
+    """One line per comparison: name and unit, ours, theirs, ratio, target, whether it is met."""
+    header = ("", "ours", "theirs", "ratio", "target", "met")
+    rows = [header, *(_row(comparison) for comparison in comparisons)]
+    return _aligned(rows)
+
+
+def render_hours(stages: Sequence[StageHours]) -> str:
+    """One line per stage and number of workers."""
+    rows = [("estimate", "workers", "time", "cost")]
+    for stage in stages:
+        cost = "" if stage.cost is None else f"{stage.cost:,.2f}"
+        rows.append((stage.stage, str(stage.num_workers), duration(3600 * stage.hours), cost))
+    return _aligned(rows)
+
+
+def _subject(settings: BenchSettings) -> Subject:
+    if settings.supernet is None:
+        return generated_subject(settings.config)
+    return trained_subject(RunFolder(settings.supernet), settings.data_root)
+
+
+def _run_section(section: Section, subject: Subject, quick: bool, found: _Findings) -> None:
+    runners: dict[Section, Callable[[], SectionResult]] = {
+        "candidate": lambda: bench_one_candidate(subject, quick=quick),
+        "sharing": lambda: bench_sharing(subject, quick=quick),
+        "training": lambda: bench_training(subject, quick=quick),
+        "cluster": lambda: bench_cluster(quick=quick),
+        "weights": lambda: bench_weights(subject, quick=quick),
+    }
+    say(_TITLES[section])
+    start = time.perf_counter()
+    try:
+        with OtherProcesses() as others:
+            found.results[section] = runners[section]()
+    except Exception as error:  # the other sections are worth having
+        found.failures[section] = f"failed: {type(error).__name__}: {error}"
+        say(f"  {found.failures[section]}\n{traceback.format_exc()}")
+    found.seconds[section] = time.perf_counter() - start
+    say(f"  took {duration(found.seconds[section])}")
+    if section not in _IN_RAY:
+        found.others[section] = others.share
+        if others.share > _DISTURBING:
+            say(f"  other processes took {100 * others.share:.0f} % of the CPUs: these ratios are rough")
+
+
+def _print(found: _Findings, hours: Sequence[StageHours], subject: Subject) -> None:
+    say("\n" + render_table([c for result in found.results.values() for c in result.comparisons]))
+    for section, reason in found.failures.items():
+        say(f"{_TITLES[section]}: {reason}")
+    if hours:
+        say("\n" + render_hours(hours))
+        say(textwrap.fill(assumptions(subject)["assumed"], 100))
+
+
+def _speeds(results: dict[Section, SectionResult]) -> Speeds:
+    train = generation = space = None
+    if "training" in results:
+        train = results["training"].facts["images_per_second"]["ours"]
+    if "sharing" in results:
+        facts = results["sharing"].facts
+        runs, seconds = facts["block_runs_shared_and_separate"], facts["seconds_per_image"]
+        generation = seconds["generation_shared"] / runs["generation"][0]
+        space = seconds["whole_space_shared"] / runs["exhaustive"][0]
+    return Speeds(train, generation, space)
+
+
+def _row(c: Comparison) -> tuple[str, ...]:
+    name = f"{c.name} [{c.unit}]" if c.unit else c.name
+    target = ""
+    if c.target is not None:
+        target = f"{'>=' if c.at_least else '<='} {c.target:g}{' ' + c.unit if c.absolute else ''}"
+    ratio = "" if c.ratio is None else f"{c.ratio:.3g}"
+    met = {True: "yes", False: "NO", None: ""}[c.met]
+    return name, _number(c.ours), _number(c.theirs), ratio, target, met
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """Columns as wide as needed; the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = (
+        "  ".join([row[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,161 @@
+"""What the benchmark measures on: a super-network and samples, generated or those of a run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.artifacts import RunFolder
+from pipeline.config import Config, DataConfig
+from pipeline.data import RunData, load_data
+from pipeline.networks import make_network
+from snn.network import SpikingNetwork, to_memory_format
+from snn.samples import LabelledSamples
+from snn.search_space import Architecture
+from snn.training import SampleSet
+from snn.trie import evaluate_architectures
+
+CPU = torch.device("cpu")
+Batches = Sequence[tuple[Tensor, Tensor]]
+
+_NUM_IMAGES = 3840
+_NUM_CLASSES = 10
+_RECALIBRATION_BATCHES = 15
+_RECALIBRATION_BATCH_SIZE = 32
+# Random weights of the head reach few voters' thresholds; so many times larger, all classes get votes.
+_HEAD_SCALE = 4.0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A super-network with the samples it is measured on.
+
+    Attributes:
+        config: Settings of the network, the trainings and the search.
+        data: Where the samples come from.
+        network: The super-network, in eval mode.
+        val: Samples to evaluate on.
+        train: Samples to train on.
+        firing_rate: Mean over random architectures, spikes per neuron and time step.
+        source: Where network and samples come from, in words.
+    """
+
+    config: Config
+    data: RunData
+    network: SpikingNetwork
+    val: SampleSet
+    train: SampleSet
+    firing_rate: float
+    source: str
+
+    def random_architectures(self, number: int, *, seed: int) -> list[Architecture]:
+        """Different architectures of the space, drawn uniformly."""
+        space = self.config.network.search_space()
+        chosen = random.Random(seed).sample(range(len(space)), min(number, len(space)))
+        return [space.at(index) for index in chosen]
+
+    def batches(self, number: int, batch_size: int) -> Batches:
+        """`number` samples of D_val, from the start again where it has fewer; prepared, in memory."""
+        return list(_repeated(self.val, number).batches(min(batch_size, number), CPU))
+
+    def facts(self) -> dict[str, Any]:
+        network = self.config.network
+        return {
+            "source": self.source,
+            "config": self.config.name,
+            "backbone": f"{network.backbone}_{network.channels}",
+            "time_steps": network.time_steps,
+            "neuron": network.neuron,
+            "firing_rate": self.firing_rate,
+        }
+
+
+def training_samples(subject: Subject, number: int) -> SampleSet:
+    """`number` training samples, from the start again where there are fewer."""
+    return _repeated(subject.train, number)
+
+
+def generated_subject(config: Config) -> Subject:
+    """A super-network of random weights on generated images of CIFAR's shape.
+
+    Batch norm takes its statistics from random paths, so that every layer fires as in a trained network.
+    """
+    images = replace(config, data=DataConfig(dataset="cifar10"))
+    samples = _smooth_images(config.seed)
+    data = RunData(images, train=samples, test=samples)
+    network = make_network(config.network, data, seed=config.seed)
+    with torch.no_grad():
+        network.head.weight.mul_(_HEAD_SCALE)
+    recalibrate(network, config, data.supernet_train())
+    source = "random weights, batch norm recalibrated, on generated smooth images of 3x32x32"
+    return _subject(config, network, data, source)
+
+
+def trained_subject(run: RunFolder, data_root: Path | None = None) -> Subject:
+    """The super-network of a run on the data it was trained and is searched on.
+
+    Raises:
+        FileNotFoundError: The run has no super-network, or its data are not where they were.
+    """
+    config = run.read_config()
+    if data_root is not None:
+        config = replace(config, data=replace(config.data, root=data_root))
+    data = load_data(config)
+    network = make_network(config.network, data)
+    network.load_state_dict(run.read_supernet_weights())
+    return _subject(config, network, data, f"super-network and data of '{run.path}'")
+
+
+def recalibrate(network: SpikingNetwork, config: Config, samples: SampleSet) -> None:
+    """Sets batch norm's stored statistics to their means over random paths.
+
+    In each of the batches the layers go through different blocks, so that every block gets its share.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's cumulative mean
+    rng = random.Random(config.seed)
+    orders = [rng.sample(config.network.blocks, len(config.network.blocks)) for _ in network.backbone.layers]
+    batch_size = min(_RECALIBRATION_BATCH_SIZE, len(samples))
+    chosen = _repeated(samples, _RECALIBRATION_BATCHES * batch_size)
+    network.train()
+    with torch.no_grad():
+        for i, (inputs, _) in enumerate(chosen.batches(batch_size, CPU)):
+            path = Architecture(tuple(order[i % len(order)] for order in orders))
+            network(to_memory_format(inputs), path)
+            orders = [order[1:] + order[:1] if rng.random() < 0.5 else order for order in orders]
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
+
+
+def _subject(config: Config, network: SpikingNetwork, data: RunData, source: str) -> Subject:
+    subject = Subject(config, data, network.eval(), data.search_val(), data.supernet_train(), 0.0, source)
+    architectures = subject.random_architectures(8, seed=config.seed)
+    results = evaluate_architectures(network, architectures, subject.batches(32, 32))
+    return replace(subject, firing_rate=float(np.mean([result.firing_rate for result in results])))
+
+
+def _repeated(samples: SampleSet, number: int) -> SampleSet:
+    return replace(samples, indices=np.resize(samples.indices, number))
+
+
+def _smooth_images(seed: int) -> LabelledSamples:
+    """Coloured clouds with a little noise, uint8 [n, 3, 32, 32]; labels without meaning."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(_NUM_IMAGES, 3, 5, 5, generator=generator)
+    clouds = F.interpolate(coarse, size=(32, 32), mode="bilinear", align_corners=False)
+    noise = 0.05 * torch.randn(clouds.shape, generator=generator)
+    images = ((clouds - 0.5) * 1.6 + 0.5 + noise).clamp(0, 1).mul(255).to(torch.uint8).numpy()
+    labels = np.arange(_NUM_IMAGES, dtype=np.int64) % _NUM_CLASSES
+    return LabelledSamples.from_arrays(images, labels, [str(k) for k in range(_NUM_CLASSES)])

@@ -1,0 +1,96 @@
+"""Benchmark of the super-network's training: steps on random paths, ours against the plain way."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Sequence
+from itertools import cycle
+
+import numpy as np
+import torch
+
+from pipeline.bench_convolutions import fastest_convolutions
+from pipeline.bench_evaluation import contiguous_copy
+from pipeline.bench_subject import CPU, Subject, training_samples
+from pipeline.console import say
+from pipeline.plain import PlainTrainer, convolutions_of
+from pipeline.stopwatch import Comparison, SectionResult, alternate
+from snn.search_space import Architecture
+from snn.training import SampleSet, Trainer
+
+PLAIN_TRAINING_BATCH_SIZE = 96  # the official code's
+
+_FLOOR_BATCH_SIZES = (8, 32, 96)
+
+
+def bench_training(subject: Subject, *, quick: bool) -> SectionResult:
+    """Images/s of training, the same random paths for both, and of the convolutions' forward and backward."""
+    steps = 3 if quick else 6
+    batch_size = subject.config.supernet.batch_size
+    paths = subject.random_architectures(steps, seed=subject.config.seed)
+    say(f"  choosing the fastest form of the convolutions of {steps} random paths")
+    inputs, _ = subject.batches(1, 1)[0]
+    convolutions = [c for path in paths for c in convolutions_of(subject.network, path, inputs)]
+    floor = fastest_convolutions(convolutions, batch_sizes=_FLOOR_BATCH_SIZES, backward=True)
+    say(f"  {steps} steps on the same paths, taking turns")
+    plain_images, our_images = steps * PLAIN_TRAINING_BATCH_SIZE, steps * batch_size
+    contestants = {
+        "plain_96": _plain(subject, paths, training_samples(subject, plain_images)),
+        "ours": _ours(subject, paths, training_samples(subject, our_images), batch_size),
+        "convolutions": floor.run,
+    }
+    images = {"plain_96": plain_images, "ours": our_images, "convolutions": steps * floor.batch_size}
+    timings = alternate(contestants, rounds=2 if quick else 4, warm_up=not quick, longest=30 if quick else 90)
+    speed = {name: images[name] / timing.median for name, timing in timings.items()}
+    return SectionResult(
+        (
+            Comparison("training / plain, batch 96", "img/s", speed["ours"], speed["plain_96"], 1.5, True),
+            Comparison(
+                "training / convolutions fwd + bwd",
+                "ms/img",
+                1000 / speed["ours"],
+                1000 / speed["convolutions"],
+                2.0,
+            ),
+        ),
+        {
+            "images_per_second": speed,
+            "spread": {name: timing.spread for name, timing in timings.items()},
+            "batch_size": batch_size,
+            "paths": [str(path) for path in paths],
+            "convolutions": str(floor),
+        },
+    )
+
+
+def _ours(
+    subject: Subject, paths: Sequence[Architecture], samples: SampleSet, batch_size: int
+) -> Callable[[], object]:
+    following = cycle(paths)
+    trainer = Trainer(
+        copy.deepcopy(subject.network),
+        samples,
+        lambda _rng: next(following),
+        epochs=subject.config.supernet.epochs,
+        batch_size=batch_size,
+        learning_rate=subject.config.supernet.learning_rate,
+        seed=subject.config.seed,
+        device=CPU,
+    )
+    return lambda: list(trainer.train_epoch())
+
+
+def _plain(subject: Subject, paths: Sequence[Architecture], samples: SampleSet) -> Callable[[], object]:
+    trainer = PlainTrainer(
+        contiguous_copy(subject.network), learning_rate=subject.config.supernet.learning_rate
+    )
+    augmentation = torch.Generator().manual_seed(subject.config.seed)
+    order = random.Random(subject.config.seed)
+
+    def epoch() -> None:
+        shuffled = np.array(order.sample(list(samples.indices), len(samples)))
+        for path, chosen in zip(paths, np.array_split(shuffled, len(paths)), strict=True):
+            trainer.step(*samples.batch(chosen, CPU, augmentation), path)
+
+    return epoch

@@ -1,0 +1,206 @@
+"""The benchmark: the plain way gives our numbers, turns are taken, the table says what is met."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_network import BACKBONES, make
+from torch.nn import functional
+
+import launch
+from pipeline import bench as bench_module
+from pipeline.bench import BenchSettings, check_sections, render_hours, render_table
+from pipeline.bench_convolutions import ConvolutionsAlone, fastest_convolutions
+from pipeline.bench_hours import NUM_WORKERS, Speeds, assumptions, estimate_hours
+from pipeline.bench_subject import generated_subject, training_samples
+from pipeline.named_configs import named_config
+from pipeline.plain import PlainPath, PlainTrainer, convolutions_of, evaluate_plainly
+from pipeline.stopwatch import Comparison, OtherProcesses, SectionResult, alternate
+from snn.network import firing_rates
+from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
+from snn.trie import evaluate_architectures
+
+
+def batches(shape=(3, 16, 16), *, num_samples: int = 20, frames: int = 0):
+    generator = torch.Generator().manual_seed(0)
+    size = (frames, num_samples, *shape) if frames else (num_samples, *shape)
+    inputs = torch.rand(size, generator=generator) - 0.5
+    return [(inputs, torch.arange(num_samples) % 3)]
+
+
+@pytest.fixture(scope="module")
+def subject():
+    return generated_subject(named_config("demo"))
+
+
+def assert_plain_agrees(network, architecture, samples) -> None:
+    accuracy, spikes = evaluate_plainly(network, architecture, samples)
+    ours = evaluate_architectures(network, [architecture], samples)[0]
+    assert accuracy == ours.accuracy
+    assert spikes == pytest.approx(ours.spikes, rel=1e-3)
+    assert spikes > 0
+
+
+@pytest.mark.parametrize("block", [*AUTOSNN_BLOCKS, "SIB_k3_e3"])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_plain_way_gives_our_accuracy_and_spikes(backbone, block) -> None:
+    depth = 8 if backbone == "SNN_3" else 5
+    strided = backbone == "SNN_3" and block.startswith("SIB")
+    network = make(backbone, [(block,)] * depth, shape=(3, 32, 32) if strided else (3, 16, 16))
+    samples = batches((3, 32, 32) if strided else (3, 16, 16))
+    assert_plain_agrees(network, Architecture((block,) * depth), samples)
+
+
+@pytest.mark.parametrize("neuron", ["IF", "LIF"])
+def test_plain_way_knows_every_neuron(neuron) -> None:
+    assert_plain_agrees(make(neuron=neuron), SearchSpace(5).sample(random.Random(0)), batches())
+
+
+def test_plain_way_gives_our_numbers_on_event_frames() -> None:
+    network = make(stem="event", shape=(2, 64, 64))
+    samples = batches((2, 64, 64), num_samples=6, frames=4)
+    assert_plain_agrees(network, SearchSpace(5).sample(random.Random(1)), samples)
+
+
+def test_plain_training_has_our_gradients_where_batch_norm_sees_one_step() -> None:
+    ours, plain = make(time_steps=1).train(), make(time_steps=1).train()
+    architecture = SearchSpace(5).sample(random.Random(2))
+    ((inputs, labels),) = batches()
+    target = functional.one_hot(labels, 3).float()
+    for rates in (
+        firing_rates(ours(inputs, architecture)),
+        PlainPath(plain, architecture).votes(inputs).mean(0),
+    ):
+        functional.mse_loss(rates, target).backward()
+    for (name, parameter), (_, other) in zip(ours.named_parameters(), plain.named_parameters(), strict=True):
+        assert (parameter.grad is None) == (other.grad is None), name
+        if parameter.grad is not None:
+            assert torch.allclose(parameter.grad, other.grad, rtol=1e-3, atol=1e-6), name
+
+
+def test_plain_training_learns() -> None:
+    network = make()
+    trainer = PlainTrainer(network, learning_rate=1e-2)
+    ((inputs, labels),) = batches()
+    losses = [trainer.step(inputs, labels, Architecture(("SRB_k3",) * 5)) for _ in range(8)]
+    assert losses[-1] < losses[0]
+
+
+def test_convolutions_of_a_path_are_those_that_the_plain_way_runs() -> None:
+    network = make(time_steps=3)
+    path = Architecture(("SRB_k5", "SCB_k3", "skip_connect", "SRB_k3", "skip_connect"))
+    ((inputs, _),) = batches(num_samples=2)
+    found = convolutions_of(network, path, inputs)
+    assert [c.runs for c in found] == [1] + [3] * 7
+    assert [c.weight_shape[2] for c in found] == [3, 5, 5, 3, 3, 3, 3, 1]
+    assert found[0].input_shape == (3, 16, 16)
+    assert found[-1].input_shape == (8, 4, 4)
+    ConvolutionsAlone(found, batch_size=2, channels_last=True, backward=True).run()
+    assert fastest_convolutions(found, batch_sizes=(1, 2)).batch_size in (1, 2)
+
+
+def test_contestants_take_turns_and_the_median_counts() -> None:
+    order: list[str] = []
+    timings = alternate({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3)
+    assert order == ["a", "b"] * 4
+    assert len(timings["a"].seconds) == 3
+    assert timings["a"].median == sorted(timings["a"].seconds)[1]
+    assert timings["a"].spread >= 0
+    assert len(alternate({"a": lambda: None}, rounds=9, longest=0.0)["a"].seconds) == 1
+
+
+def test_own_work_is_not_that_of_other_processes() -> None:
+    with OtherProcesses() as others:
+        sum(range(3_000_000))
+    assert 0 <= others.share <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "met"),
+    [
+        ({}, None),
+        ({"target": 2.0}, False),
+        ({"target": 4.0}, True),
+        ({"target": 2.0, "at_least": True}, True),
+        ({"target": 50.0, "absolute": True}, True),
+    ],
+)
+def test_target_bounds_the_ratio_or_our_own_number(options, met) -> None:
+    assert Comparison("x", "s", 30.0, 10.0, **options).met is met
+
+
+def test_table_has_a_line_for_each_comparison() -> None:
+    lines = render_table(
+        [
+            Comparison("speed / plain", "img/s", 1234.5, 400, 2.5, True),
+            Comparison("memory / torch", "MiB", 20, 0, 10.0, absolute=True),
+        ]
+    ).splitlines()
+    assert lines[0].split() == ["ours", "theirs", "ratio", "target", "met"]
+    assert lines[1].split() == ["speed", "/", "plain", "[img/s]", "1,234", "400", "3.09", ">=", "2.5", "yes"]
+    assert lines[2].split() == ["memory", "/", "torch", "[MiB]", "20", "0", "<=", "10", "MiB", "NO"]
+
+
+def test_generated_network_fires_as_a_trained_one(subject) -> None:
+    assert 0.03 < subject.firing_rate < 0.15
+    again = generated_subject(named_config("demo"))
+    assert torch.equal(again.network.head.weight, subject.network.head.weight)
+    assert again.firing_rate == subject.firing_rate
+    assert len(training_samples(subject, 5000)) == 5000
+    assert sum(len(labels) for _, labels in subject.batches(1000, 128)) == 1000
+    norms = [m for m in subject.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert all(norm.momentum == 0.1 and not norm.training for norm in norms)
+
+
+def test_more_workers_take_less_time_and_cost_no_less(subject) -> None:
+    stages = estimate_hours(subject, Speeds(100.0, 0.001, 0.001), price=2.0)
+    by_stage = {
+        name: [s for s in stages if s.stage == name] for name in dict.fromkeys(s.stage for s in stages)
+    }
+    training, evolution, space = by_stage.values()
+    assert [stage.num_workers for stage in space] == list(NUM_WORKERS)
+    assert len({stage.hours for stage in training}) == 1
+    for stages in (evolution, space):
+        assert [s.hours for s in stages] == sorted((s.hours for s in stages), reverse=True)
+        assert [s.cost for s in stages] == sorted(s.cost for s in stages)
+    assert space[0].hours == pytest.approx(0.001 * 3905 * assumptions(subject)["num_val"] / 3600)
+    assert "super-network" in render_hours(list(training))
+    assert estimate_hours(subject, Speeds(None, None, None), price=None) == []
+
+
+def test_failed_section_does_not_lose_the_others(monkeypatch, tmp_path: Path) -> None:
+    def fail(*_: object, **__: object) -> SectionResult:
+        raise OSError("no room")
+
+    monkeypatch.setattr(bench_module, "bench_training", fail)
+    monkeypatch.setattr(
+        bench_module,
+        "bench_one_candidate",
+        lambda *_, **__: SectionResult((Comparison("a / b", "s", 1.0, 2.0),), {"note": "x"}),
+    )
+    settings = BenchSettings(named_config("demo"), tmp_path, sections=("candidate", "training"))
+    values = bench_module.bench(settings)
+    assert values["failures"] == {"training": "failed: OSError: no room"}
+    read = json.loads((tmp_path / "bench.json").read_text())
+    assert read["comparisons"][0]["ratio"] == 0.5
+    assert np.isclose(read["subject"]["firing_rate"], values["subject"]["firing_rate"])
+
+
+def test_unknown_section_is_named() -> None:
+    assert check_sections(["training", "candidate"]) == ("candidate", "training")
+    with pytest.raises(ValueError, match="'speed'; choose from: candidate, sharing"):
+        check_sections(["speed"])
+
+
+@pytest.mark.slow
+def test_quick_bench_runs_from_the_command_line(tmp_path: Path) -> None:
+    assert launch.main(["bench", "--quick", "--config", "demo", "--out", str(tmp_path)]) == 0
+    values = json.loads((tmp_path / "bench.json").read_text())
+    assert values["failures"] == {}
+    assert {line["section"] for line in values["comparisons"]} == set(bench_module.SECTIONS)
+    assert values["estimate"]["stages"]

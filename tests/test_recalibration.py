@@ -1,0 +1,76 @@
+"""Recalibrated statistics are those of the architecture alone, however many are measured together."""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import pytest
+import torch
+from test_event_driven import batch, make
+from torch import nn
+
+from snn.event_driven import EventDrivenNetwork, fold
+from snn.network import SpikingNetwork
+from snn.recalibration import RecalibratedNetwork
+from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
+from snn.trie import evaluate_architectures
+
+
+def recalibrated(network: SpikingNetwork, calibration: torch.Tensor) -> RecalibratedNetwork:
+    return RecalibratedNetwork(EventDrivenNetwork(network, fold(network, norms_apart=True)), calibration)
+
+
+def by_torch(network: SpikingNetwork, architecture: Architecture, calibration: torch.Tensor):
+    """The network after a pass in training mode whose statistics replace the stored ones."""
+    changed = copy.deepcopy(network).train()
+    changed.stem.eval()
+    for module in changed.modules():
+        if isinstance(module, nn.BatchNorm2d) and module is not changed.stem.norm:
+            module.reset_running_stats()
+            module.momentum = None
+    with torch.no_grad():
+        changed(calibration, architecture)
+    return changed.eval()
+
+
+@pytest.mark.parametrize("backbone", ["AutoSNN", "SNN_3"])
+def test_statistics_are_those_of_a_training_pass_on_the_calibration_samples(backbone: str) -> None:
+    network = make(backbone)
+    calibration, (inputs, labels) = batch(network, 40)[0], batch(network, 12)
+    space = SearchSpace(len(network.backbone.layers))
+    for architecture in [space.sample(random.Random(i)) for i in range(4)]:
+        result = evaluate_architectures(
+            recalibrated(network, calibration), [architecture], [(inputs, labels)]
+        )[0]
+        expected = evaluate_architectures(
+            by_torch(network, architecture, calibration), [architecture], [(inputs, labels)]
+        )[0]
+        stored = evaluate_architectures(network, [architecture], [(inputs, labels)])[0]
+        assert result.spikes == pytest.approx(expected.spikes, rel=0.01)
+        assert abs(result.spikes - stored.spikes) > 3 * abs(result.spikes - expected.spikes)
+
+
+def test_sharing_and_batches_change_nothing() -> None:
+    network = make()
+    calibration, (inputs, labels) = batch(network, 30)[0], batch(network, 21)
+    architectures = [SearchSpace(5).sample(random.Random(i)) for i in range(25)]
+    architectures += [Architecture((block,) * 5) for block in AUTOSNN_BLOCKS]
+    prepared = recalibrated(network, calibration)
+    expected = evaluate_architectures(prepared, architectures, [(inputs, labels)], num_threads=1)
+    batches = list(zip(inputs.split(8), labels.split(8), strict=True))
+    assert evaluate_architectures(prepared, architectures, batches, num_threads=2) == expected
+    alone = [evaluate_architectures(prepared, [a], batches)[0] for a in architectures]
+    assert alone == expected
+
+
+def test_paths_measured_before_are_used_by_longer_ones_that_come_later() -> None:
+    network = make()
+    calibration, (inputs, labels) = batch(network, 30)[0], batch(network, 5)
+    prepared = recalibrated(network, calibration).forks(1)[0]
+    first, second = Architecture(("SRB_k3",) * 5), Architecture(("SRB_k3",) * 3 + ("SCB_k5",) * 2)
+    prepared.forks = lambda number: [prepared]  # type: ignore[method-assign]  # keep what is measured
+    evaluate_architectures(prepared, [first], [(inputs, labels)])
+    later = evaluate_architectures(prepared, [first, second], [(inputs, labels)])
+    fresh = evaluate_architectures(recalibrated(network, calibration), [first, second], [(inputs, labels)])
+    assert later == fresh
