@@ -143,20 +143,22 @@ def replay(arguments: Sequence[str]) -> None:
     def read(
         run_dir: tyro.conf.Positional[Path],
         seeds: int = 20,
+        evaluations: int | None = None,
         algorithms: tuple[str, ...] = DEFAULT_ALGORITHMS,
-    ) -> tuple[Path, int, tuple[str, ...]]:
+    ) -> tuple[Path, int, int | None, tuple[str, ...]]:
         """Compares search algorithms on the table of a finished run with --search.algorithm exhaustive.
 
         Args:
             run_dir: Folder of the run.
             seeds: Searches of each algorithm, with the seeds 0, 1, ...
+            evaluations: Evaluations of each search; the run's search.max_evaluations if not given.
             algorithms: Names as in --search.algorithm.
         """
-        return run_dir, seeds, algorithms
+        return run_dir, seeds, evaluations, algorithms
 
-    run_dir, seeds, algorithms = tyro.cli(read, prog="launch.py replay", args=arguments)
+    run_dir, seeds, evaluations, algorithms = tyro.cli(read, prog="launch.py replay", args=arguments)
     folder, _ = _open(run_dir, None)
-    print(replay_table(replay_run(folder, num_seeds=seeds, algorithms=algorithms)))
+    print(replay_table(replay_run(folder, num_seeds=seeds, algorithms=algorithms, budget=evaluations)))
     print(f"\nwritten to {folder.replay_file}; for the report: python launch.py report {run_dir}")
 
 
@@ -208,6 +210,9 @@ def bench(arguments: Sequence[str]) -> None:
     name, quick, out, supernet, root, price, sections = tyro.cli(
         read, prog="launch.py bench", args=_dashed(arguments)
     )
+    # Threads that wait for each other by spinning fall far behind where other processes use the CPUs too, the
+    # plain way most of all. torch reads this when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from pipeline.bench import BenchSettings, check_sections
     from pipeline.bench import bench as run_bench
 

@@ -98,7 +98,7 @@ def bench(settings: BenchSettings) -> dict[str, Any]:
     say("making the super-network")
     subject = _subject(settings)
     say(f"  {subject.source}; firing rate {100 * subject.firing_rate:.1f} %")
-    machine = describe_environment(subject.data) | {"threads": threads}
+    machine = describe_environment(subject.data) | {"threads": threads, "variables": _variables()}
     found = _Findings()
     for section in settings.sections:
         _run_section(section, subject, settings.quick, found)
@@ -143,6 +143,11 @@ def render_hours(stages: Sequence[StageHours]) -> str:
         cost = "" if stage.cost is None else f"{stage.cost:,.2f}"
         rows.append((stage.stage, str(stage.num_workers), duration(3600 * stage.hours), cost))
     return _aligned(rows)
+
+
+def _variables() -> dict[str, str]:
+    """Environment variables that speed depends on."""
+    return {k: v for k, v in os.environ.items() if k.startswith(("OMP_", "GOMP_", "MKL_", "MALLOC_"))}
 
 
 def _subject(settings: BenchSettings) -> Subject:

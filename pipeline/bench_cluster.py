@@ -29,7 +29,7 @@ from pipeline.stopwatch import Comparison, SectionResult
 
 _VIRTUAL_CPUS = 64
 _RESOURCES_VARIABLE = "RAY_OVERRIDE_RESOURCES"  # Ray then believes in CPUs that are not there
-_LONGEST_START = 180.0
+_LONGEST_START = 400.0
 
 
 @dataclass(frozen=True)

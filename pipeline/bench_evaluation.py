@@ -64,7 +64,7 @@ def bench_one_candidate(subject: Subject, *, quick: bool) -> SectionResult:
         **dict.fromkeys(("ours", "dense", "dense_bfloat16"), _number(ours)),
         "convolutions": floor_repeats * floor.batch_size,
     }
-    timings = alternate(contestants, rounds=2 if quick else 5, warm_up=not quick, longest=30 if quick else 90)
+    timings = alternate(contestants, rounds=3 if quick else 5, longest=30 if quick else 90)
     speed = {name: images[name] / timing.median for name, timing in timings.items()}
     plain_numbers = evaluate_plainly(plain_network, architecture, small)
     our_numbers = evaluate_architectures(network, [architecture], small)[0]

@@ -83,13 +83,13 @@ def training_samples(subject: Subject, number: int) -> SampleSet:
     return _repeated(subject.train, number)
 
 
-def generated_subject(config: Config) -> Subject:
+def generated_subject(config: Config, *, num_images: int = _NUM_IMAGES) -> Subject:
     """A super-network of random weights on generated images of CIFAR's shape.
 
     Batch norm takes its statistics from random paths, so that every layer fires as in a trained network.
     """
     images = replace(config, data=DataConfig(dataset="cifar10"))
-    samples = _smooth_images(config.seed)
+    samples = _smooth_images(num_images, config.seed)
     data = RunData(images, train=samples, test=samples)
     network = make_network(config.network, data, seed=config.seed)
     with torch.no_grad():
@@ -150,12 +150,12 @@ def _repeated(samples: SampleSet, number: int) -> SampleSet:
     return replace(samples, indices=np.resize(samples.indices, number))
 
 
-def _smooth_images(seed: int) -> LabelledSamples:
+def _smooth_images(number: int, seed: int) -> LabelledSamples:
     """Coloured clouds with a little noise, uint8 [n, 3, 32, 32]; labels without meaning."""
     generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(_NUM_IMAGES, 3, 5, 5, generator=generator)
+    coarse = torch.rand(number, 3, 5, 5, generator=generator)
     clouds = F.interpolate(coarse, size=(32, 32), mode="bilinear", align_corners=False)
     noise = 0.05 * torch.randn(clouds.shape, generator=generator)
     images = ((clouds - 0.5) * 1.6 + 0.5 + noise).clamp(0, 1).mul(255).to(torch.uint8).numpy()
-    labels = np.arange(_NUM_IMAGES, dtype=np.int64) % _NUM_CLASSES
+    labels = np.arange(number, dtype=np.int64) % _NUM_CLASSES
     return LabelledSamples.from_arrays(images, labels, [str(k) for k in range(_NUM_CLASSES)])

@@ -17,7 +17,7 @@ from pipeline.artifacts import read_rows, write_rows
 from pipeline.config import Config
 from pipeline.data import RunData
 from pipeline.records import EvaluationRow
-from snn.event_kernels import SOURCE
+from snn.event_library import SOURCE
 
 
 class EvaluationCache:

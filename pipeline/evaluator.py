@@ -23,8 +23,6 @@ from snn.recalibration import RecalibratedNetwork
 from snn.search_space import Architecture
 from snn.trie import evaluate_architectures
 
-# Trials after which an actor makes sure that nobody wrote into the weights it shares.
-_TRIALS_BETWEEN_CHECKS = 20
 _STDERR = 2
 
 
@@ -49,7 +47,6 @@ class Evaluator(tune.Trainable):
         self.worker = f"{os.uname().nodename}-{os.getpid()}"
         self.setup_error = ""
         self.spikes_reference = spikes_reference
-        self.num_trials = 0
         self.reset_config(config)
         try:
             self._load(config_from_json(run_config), weights_actor, engine)
@@ -150,9 +147,9 @@ class Evaluator(tune.Trainable):
         return stop
 
     def _check_weights(self) -> None:
-        if self.num_trials % _TRIALS_BETWEEN_CHECKS == 0 and not self.weights.intact():
+        """After every trial, so that no result of changed weights is ever handed in."""
+        if not self.weights.intact():
             self.setup_error = (
-                f"{self.worker}: somebody wrote into the super-network's weights in shared memory; what was "
-                "evaluated since the last check cannot be trusted. Run the search again."
+                f"{self.worker}: somebody wrote into the super-network's weights in shared memory. Nothing "
+                "that was evaluated with them is kept; run the search again."
             )
-        self.num_trials += 1

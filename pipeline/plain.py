@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snn.network import VOTERS_PER_CLASS, SpikingNetwork
+from snn.network import VOTERS_PER_CLASS, SpikingNetwork, predictions
 from snn.neuron import SURROGATE_ALPHA
 from snn.search_space import Architecture, Pool, SearchedLayer
 
@@ -41,8 +41,8 @@ def evaluate_plainly(
     correct = num_samples = 0
     with torch.no_grad():
         for inputs, labels in batches:
-            rates_NK = path.votes(inputs.contiguous()).mean(0)
-            correct += int((rates_NK.argmax(1) == labels).sum().item())
+            votes_TNK = path.votes(inputs.contiguous())
+            correct += int((predictions(votes_TNK) == labels).sum().item())
             num_samples += len(labels)
     return correct / num_samples, path.spikes / num_samples
 

@@ -21,8 +21,10 @@ DEFAULT_ALGORITHMS = ("evolution", "random", "aging", "nsga2")
 _CURVE_STEP = 20  # evaluations from one point of the curve to the next
 
 
-def replay_run(run: RunFolder, *, num_seeds: int, algorithms: Sequence[str]) -> list[ReplayResult]:
-    """Replays on the table of a run and writes replay.json.
+def replay_run(
+    run: RunFolder, *, num_seeds: int, algorithms: Sequence[str], budget: int | None = None
+) -> list[ReplayResult]:
+    """Replays on the table of a run and writes replay.json; `budget` replaces search.max_evaluations.
 
     Raises:
         FileNotFoundError: The run's search is not finished.
@@ -31,6 +33,9 @@ def replay_run(run: RunFolder, *, num_seeds: int, algorithms: Sequence[str]) -> 
     if num_seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {num_seeds}.")
     config, chosen, rows = run.read_config(), run.read_best(), run.read_evaluations()
+    if budget is not None:
+        settings = dataclasses.replace(config.search, max_evaluations=budget)
+        config = dataclasses.replace(config, search=settings)
     space = config.network.search_space()
     if not holds_whole_space(rows, space):
         raise ValueError(

@@ -93,7 +93,9 @@ def _search(
     config: Config, supernet: SupernetResult | None, chosen: SearchResult | None, rows: list[EvaluationRow]
 ) -> dict[str, Any]:
     scored = [row for row in rows if len(_finite([row.accuracy, row.spikes])) == 2]
-    front = pareto_front([(row.accuracy or 0.0, row.spikes or 0.0) for row in scored])
+    all_samples = max((row.num_samples for row in scored), default=0)
+    complete = [row for row in scored if row.num_samples == all_samples]  # racing gives others up
+    front = pareto_front([(row.accuracy or 0.0, row.spikes or 0.0) for row in complete])
     reference = chosen.spikes_reference if chosen else supernet.spikes_reference if supernet else None
     return {
         "algorithm": config.search.algorithm,
@@ -105,10 +107,20 @@ def _search(
         "num_failed": sum(bool(row.error) for row in rows),
         "best": chosen.best if chosen else None,
         "network": _network(config, chosen.best) if chosen else [],
-        "pareto_front": [scored[index].candidate_id for index in front],
+        "pareto_front": [complete[index].candidate_id for index in front],
+        "course": _course(chosen),
         "generations": _generations(rows),
         "evaluations": [_evaluation(row) for row in rows],
     }
+
+
+def _course(chosen: SearchResult | None) -> dict[str, Any] | None:
+    """How the search ran: engine, what it did not have to evaluate, its workers."""
+    if chosen is None:
+        return None
+    names = ("engine", "num_known", "num_extras", "num_stopped", "samples_saved")
+    values = {name: getattr(chosen, name) for name in names}
+    return values | {"evaluators_started": chosen.evaluators_started, "busy_share": chosen.busy_share}
 
 
 def _evaluation(row: EvaluationRow) -> dict[str, Any]:

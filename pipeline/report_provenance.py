@@ -56,7 +56,25 @@ def cost(report: dict[str, Any]) -> str:
     if rate is not None:
         at_once = f"{workers} worker{'' if workers == 1 else 's'}"
         body += note(f"{fmt.count(rate)} evaluations per hour of search, with {at_once}.")
-    return section("Cost", "", body)
+    return section("Cost", "", body + _course(report["search"]))
+
+
+def _course(search: dict[str, Any]) -> str:
+    """How the search ran."""
+    course = search["course"]
+    if course is None:
+        return ""
+    pairs = [
+        ("Evaluation", course["engine"].replace("_", "-")),
+        ("Evaluator processes started", f"{course['evaluators_started']} for {search['num_workers']} slots"),
+        ("Workers' time spent evaluating", fmt.percent(course["busy_share"])),
+        ("Answered without a trial", f"{course['num_known']} (evaluated earlier, or ahead of the search)"),
+        ("Evaluated ahead in idle slots", fmt.count(course["num_extras"])),
+    ]
+    if course["num_stopped"]:
+        saved = f"{course['num_stopped']}, which saved {fmt.percent(course['samples_saved'])} of the samples"
+        pairs.append(("Given up early by racing", f"{saved}; parents and choice are those of a full search"))
+    return "<h3>How the search ran</h3>" + facts(pairs)
 
 
 def _duration(spent: dict[str, Any] | None, kind: str) -> str:

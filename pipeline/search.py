@@ -30,7 +30,8 @@ from pipeline.records import Cost, EvaluationRow, SearchResult, SupernetResult
 from pipeline.searcher import EvolutionSearcher
 from pipeline.weights import start_weights_holder
 from snn.engine import choose_engine
-from snn.event_driven import EventDrivenNetwork, fold
+from snn.event_driven import EventDrivenNetwork
+from snn.event_weights import fold
 
 _TRIES_PER_TRIAL = 3
 
@@ -42,6 +43,7 @@ def search(run: RunFolder, config: Config) -> SearchResult:
         FileNotFoundError: The run has no super-network yet.
         ValueError: Its weights do not have the hash they were written with; the space is too large for an
             exhaustive search.
+        OSError: Results cannot be written.
         RuntimeError: An evaluator could not start, or every evaluation failed.
     """
     supernet = run.read_supernet()
@@ -71,7 +73,7 @@ def search(run: RunFolder, config: Config) -> SearchResult:
         with SearchProgress(algorithm, start) as progress:
 
             def on_rows(rows: list[EvaluationRow]) -> None:
-                run.append_evaluations(rows)
+                _append(run, rows)
                 keep([row for row in rows if row.architecture not in known])
                 table.extend(rows)
                 progress.update(rows)
@@ -152,6 +154,16 @@ def _say_how_long(
         )
 
 
+def _append(run: RunFolder, rows: list[EvaluationRow]) -> None:
+    try:
+        run.append_evaluations(rows)
+    except OSError as error:
+        raise OSError(
+            f"Results cannot be written to '{run.evaluation_parts}': {error}. Those written before are kept; "
+            "when the cause is removed, run the search again."
+        ) from error
+
+
 def _run_trials(
     searcher: EvolutionSearcher, config: Config, resources: Resources, **fixed: Any
 ) -> list[dict[str, Any]]:
@@ -176,6 +188,8 @@ def _run_trials(
             ),
         )
         grid = tuner.fit()
+        if searcher.failure:
+            raise searcher.failure
         if searcher.setup_error:
             raise RuntimeError(f"An evaluator could not start or go on: {searcher.setup_error}")
         return [grid[i].metrics or {} for i in range(len(grid))]

@@ -30,6 +30,8 @@ class EvolutionSearcher(Searcher):
     ask for next. So their processes stay warm and their results are known when they are asked for; what
     the search asks for does not depend on them.
 
+    What `on_rows` raises ends the search; it is kept as `failure`, for whoever runs the trials to raise.
+
     Args:
         search: The search; deterministic given the results.
         num_workers: Trials at once; candidates are shared out among them.
@@ -57,6 +59,7 @@ class EvolutionSearcher(Searcher):
         self.on_extras = on_extras
         self.racing = racing
         self.setup_error = ""
+        self.failure: Exception | None = None
         self.num_known = 0
         self.num_extras = 0
         self._waiting: list[list[Candidate]] = []
@@ -67,7 +70,7 @@ class EvolutionSearcher(Searcher):
         """The next group of candidates; None while results are awaited, FINISHED at the end."""
         if not self._waiting:
             self._waiting = self._groups(self._ask_unknown())
-        if self.setup_error or (not self._waiting and self.search.finished):
+        if self.setup_error or self.failure or (not self._waiting and self.search.finished):
             return Searcher.FINISHED
         group = self._waiting.pop(0) if self._waiting else self._extra()
         if not group:
@@ -180,8 +183,12 @@ class EvolutionSearcher(Searcher):
     def _file(self, rows: list[EvaluationRow]) -> None:
         for row in rows:
             self.search.tell(row.candidate_id, None if row.error else _evaluation(row.__dict__))
-        if rows and self.on_rows is not None:
+        if not rows or self.on_rows is None:
+            return
+        try:
             self.on_rows(rows)
+        except Exception as error:  # Tune would not tell of it, and try the trial again
+            self.failure = self.failure or error
 
 
 def group_sizes(number: int, num_workers: int) -> Iterable[int]:

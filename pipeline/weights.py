@@ -1,8 +1,8 @@
 """The actor that holds the super-network's weights in the object store.
 
 The weights lie there as numpy arrays, which every process of a node maps without copying them. An object
-is lost with the actor that put it; the restarted actor reads the file again, checks its hash and hands out
-a new reference.
+is lost with the actor that put it, or freed by somebody; then the (restarted) actor reads the file again,
+checks its hash and hands out a new reference.
 """
 
 from __future__ import annotations
@@ -54,12 +54,19 @@ class WeightsHolder:
     """
 
     def __init__(self, file: str, sha256: str) -> None:
-        check_sha256(Path(file), sha256)
-        weights = load_file(file)
-        self.handle = WeightsHandle(ray.put(weights), file, sha256, checksum(weights))
+        self.handle = _put(file, sha256)
 
-    def hand_out(self) -> WeightsHandle:
+    def hand_out(self, lost: str = "") -> WeightsHandle:
+        """Where the weights are; puts them again if the object called `lost` is where they were."""
+        if lost == self.handle.ref.hex():
+            self.handle = _put(self.handle.file, self.handle.sha256)
         return self.handle
+
+
+def _put(file: str, sha256: str) -> WeightsHandle:
+    check_sha256(Path(file), sha256)
+    weights = load_file(file)
+    return WeightsHandle(ray.put(weights), file, sha256, checksum(weights))
 
 
 def start_weights_holder(file: Path, sha256: str, *, name: str) -> Any:
@@ -99,8 +106,8 @@ class SharedWeights:
         handle = ray.get(actor.hand_out.remote())
         try:
             self.arrays: Weights = ray.get(handle.ref)
-        except ray.exceptions.ObjectLostError:  # its owner died in between; the new one has put it again
-            handle = ray.get(actor.hand_out.remote())
+        except ray.exceptions.ObjectLostError:  # its owner died in between, or it was freed
+            handle = ray.get(actor.hand_out.remote(lost=handle.ref.hex()))
             self.arrays = ray.get(handle.ref)
         self._checksum = handle.checksum
 

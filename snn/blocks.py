@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snn.event_conv import SpikeConv2d
 from snn.neuron import SpikingNeuron
 from snn.search_space import ALL_BLOCKS, Pool, SearchedLayer, check_block
 
@@ -34,12 +35,18 @@ def split_time(x: Tensor, time_steps: int) -> Tensor:
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution without bias that keeps the size (at stride 1), then batch norm; [M, C, H, W]."""
+    """Convolution without bias that keeps the size (at stride 1), then batch norm; [M, C, H, W].
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
+    Its input are spikes, unless it is `analog`.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, analog: bool = False
+    ) -> None:
         super().__init__()
         padding = kernel_size // 2
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        kind = nn.Conv2d if analog else SpikeConv2d
+        self.conv = kind(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
 
 
@@ -115,7 +122,7 @@ class SkipConnection(nn.Module):
         super().__init__()
         self.conv: nn.Conv2d | ShiftedReduction
         if layer.stride == 1:
-            self.conv = nn.Conv2d(layer.in_channels, layer.out_channels, 1, bias=False)
+            self.conv = SpikeConv2d(layer.in_channels, layer.out_channels, 1, bias=False)
         else:
             self.conv = ShiftedReduction(layer.in_channels, layer.out_channels)
         self.norm = nn.BatchNorm2d(layer.out_channels)

@@ -8,7 +8,7 @@ import torch
 
 from snn.dense import DenseNetwork, Precision
 from snn.event_driven import EventDrivenNetwork
-from snn.event_kernels import KernelsUnavailable, check_available
+from snn.event_library import KernelsUnavailable, check_available
 from snn.inference import InferenceNetwork
 from snn.network import SpikingNetwork
 

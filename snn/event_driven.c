@@ -269,3 +269,54 @@ void moments(int64_t num_lists, const layer_t *layer, const input_t *in, float *
             }
     }
 }
+
+/* Lists of the non-zero elements of planes [num_lists][height][width][channels]; returns how many in all, or
+ * -1 as soon as there may be more than `room`. */
+int64_t list_spikes(int64_t num_lists, const float *planes, int32_t height, int32_t width, int32_t channels,
+                    int64_t room, uint32_t *entries, int32_t *offsets) {
+    int64_t end = 0;
+    offsets[0] = 0;
+    for (int64_t list = 0; list < num_lists; list++) {
+        for (int32_t y = 0; y < height; y++)
+            for (int32_t x = 0; x < width; x++, planes += channels) {
+                if (end + channels > room) return -1;
+                for (int32_t c = 0; c < channels; c++) {
+                    entries[end] = (uint32_t)y << 22 | (uint32_t)x << 12 | (uint32_t)c;
+                    end += planes[c] != 0.0f;
+                }
+            }
+        offsets[list + 1] = (int32_t)end;
+    }
+    return end;
+}
+
+/* A convolution without neurons: out [num_lists][height][width][padded]. */
+void convolve(int64_t num_lists, const layer_t *layer, const input_t *in, float *out) {
+    const int64_t size = (int64_t)layer->height * layer->width * layer->padded;
+    memset(out, 0, sizeof(float) * (size_t)(num_lists * size));
+    for (int64_t list = 0; list < num_lists; list++, out += size) add_spikes(out, layer, in, list);
+}
+
+/* Gradient of a stride-1 convolution's weights, in their layout, added to `gradient`: each spike collects the
+ * output gradients [num_lists][height][width][padded] where it would have added weights. */
+void collect(int64_t num_lists, const layer_t *layer, const input_t *in, const float *out_gradient,
+             float *gradient) {
+    const int64_t size = (int64_t)layer->height * layer->width * layer->padded;
+    const int32_t padded = layer->padded, kernel_w = in->kernel_w;
+    for (int64_t list = 0; list < num_lists; list++, out_gradient += size) {
+        for (int32_t i = in->offsets[list]; i < in->offsets[list + 1]; i++) {
+            const uint32_t entry = in->entries[i];
+            const int32_t top = (int32_t)(entry >> 22) + in->padding;
+            const int32_t left = (int32_t)((entry >> 12) & 1023) + in->padding;
+            const int32_t first_h = max32(0, top - layer->height + 1), last_h = min32(in->kernel_h - 1, top);
+            const int32_t first_w = max32(0, left - layer->width + 1), last_w = min32(kernel_w - 1, left);
+            float *own = gradient + (int64_t)(entry & 4095) * in->kernel_h * kernel_w * padded;
+            for (int32_t h = first_h; h <= last_h; h++) {
+                const float *from = out_gradient + ((int64_t)(top - h) * layer->width + left - last_w) * padded;
+                float *to = own + ((int64_t)h * kernel_w + kernel_w - 1 - last_w) * padded;
+                for (int32_t k = 0; k < (last_w - first_w + 1) * padded; k += LANES)
+                    *(lanes *)(to + k) += *(const lanes *)(from + k);
+            }
+        }
+    }
+}

@@ -21,52 +21,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from snn import event_kernels as kernels
-from snn.blocks import (
-    ConvNorm,
-    MaxPool,
-    ShiftedReduction,
-    SkipConnection,
-    SpikingAveragePool,
-    SpikingConvBlock,
-    SpikingInvertedBottleneck,
-    SpikingResidualBlock,
-)
+from snn.blocks import ConvNorm, ShiftedReduction, SkipConnection, SpikingAveragePool
 from snn.event_kernels import Connection, Layer, SpikeLists, Workspace
-from snn.folding import folded_conv, gain_and_leak, reduction_weight
+from snn.event_library import check_available
+from snn.event_weights import Half, Plan, aligned, fold, plans, stem_parts
 from snn.inference import Fired, Predicted
 from snn.network import VOTERS_PER_CLASS, SpikingNetwork
 from snn.neuron import SpikingNeuron
 
 Shape = tuple[int, int, int]
-Arrays = dict[str, NDArray[np.float32]]
 
 # Neurons times samples times steps that one call works on at most; bounds the memory for its spikes.
 _MAX_CHUNK = 16_000_000
-
-
-class _Half(nn.Module):
-    """One of the two convolutions of a strided skip, which feeds one half of the output channels."""
-
-    def __init__(self, skip: SkipConnection, place: int) -> None:
-        super().__init__()
-        self.skip = skip
-        self.place = place
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """A layer of neurons before its weights are known.
-
-    Attributes:
-        name: Prefix of its arrays.
-        sources: Which spikes feed it: 0 is the block's input, i the output of the block's i-th layer.
-        modules: Of each source the convolution (with norm), linear map or average pool; None is an identity.
-    """
-
-    name: str
-    sources: tuple[int, ...]
-    modules: tuple[nn.Module | None, ...]
-    neuron: SpikingNeuron
 
 
 @dataclass(frozen=True)
@@ -97,7 +63,7 @@ class EventDrivenNetwork:
     """
 
     def __init__(self, network: SpikingNetwork, arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
-        kernels.check_available()
+        check_available()
         self.network = network
         self.arrays = fold(network) if arrays is None else arrays
         self.workspace = Workspace()
@@ -105,7 +71,7 @@ class EventDrivenNetwork:
         self.time_steps = network.time_steps
         self.programs: dict[tuple[str, str], tuple[Step, ...]] = {}
         shape = self._add("stem", "", network.stem, shape, network.stem_neuron)
-        self.stem_parts = list(_stem_parts(network))
+        self.stem_parts = list(stem_parts(network))
         for name, module, neuron in self.stem_parts:
             shape = self._add(name, "", module, shape, neuron)
         for part, module in network.body.items():
@@ -189,7 +155,7 @@ class EventDrivenNetwork:
     ) -> Shape:
         """Makes the program of a module and returns the shape of its output."""
         shapes, steps = [shape], []
-        for plan in _plans(f"{part}.{block}", module, neuron):
+        for plan in plans(f"{part}.{block}", module, neuron):
             if plan is None:
                 channels, height, width = shapes[-1]
                 shapes.append((channels, height // 2, width // 2))
@@ -209,154 +175,7 @@ class EventDrivenNetwork:
         return shapes[-1]
 
 
-def fold(network: SpikingNetwork, *, norms_apart: bool = False) -> Arrays:
-    """Weights in the kernels' layout, batch norm and the neurons' input gain included.
-
-    Args:
-        network: The network.
-        norms_apart: Leave batch norm out of the weights, stem excepted, and put its weight, bias and eps
-            beside them as `NAME.norm{i}`, [3, C padded].
-    """
-    arrays: Arrays = {}
-    modules: list[tuple[str, nn.Module, SpikingNeuron | None]] = [
-        ("stem.", network.stem, network.stem_neuron),
-        ("global_pool.", network.global_pool, None),
-        ("head.", network.head, network.head_neuron),
-    ]
-    modules += [(f"{name}.", module, neuron) for name, module, neuron in _stem_parts(network)]
-    for part, module in network.body.items():
-        blocks = module.items() if isinstance(module, nn.ModuleDict) else [("", module)]
-        modules += [(f"{part}.{block}", block_module, None) for block, block_module in blocks]
-    for name, module, neuron in modules:
-        for plan in _plans(name, module, neuron):
-            if plan is not None:
-                arrays |= _fold_plan(plan, norms_apart=norms_apart and not name.startswith("stem"))
-    return arrays
-
-
-def _stem_parts(network: SpikingNetwork) -> list[tuple[str, nn.Module, SpikingNeuron | None]]:
-    """What lies between stem and body: pools, and a convolution together with its neuron."""
-    parts: list[tuple[str, nn.Module, SpikingNeuron | None]] = []
-    for name, module in network.stem_reduction.items():
-        if isinstance(module, MaxPool):
-            parts.append((f"stem_reduction.{name}", module, None))
-        elif isinstance(module, ConvNorm):
-            neuron = network.stem_reduction[name.replace("conv", "neuron")]
-            assert isinstance(neuron, SpikingNeuron)
-            parts.append((f"stem_reduction.{name}", module, neuron))
-    return parts
-
-
-def _plans(name: str, module: nn.Module, neuron: SpikingNeuron | None) -> list[_Plan | None]:
-    """The layers of neurons a module consists of; None stands for a max-pool.
-
-    Args:
-        name: Prefix for the names of arrays.
-        module: A block, a pool, or a convolution or linear map, which needs its `neuron`.
-    """
-    if isinstance(module, nn.Identity):
-        return []
-    if isinstance(module, MaxPool):
-        return [None]
-    if isinstance(module, SpikingConvBlock):
-        return [
-            _Plan(f"{name}.1", (0,), (module.conv1,), module.neuron1),
-            _Plan(f"{name}.2", (1,), (module.conv2,), module.neuron2),
-        ]
-    if isinstance(module, SpikingResidualBlock):
-        return [
-            _Plan(f"{name}.1", (0,), (module.conv1,), module.neuron1),
-            _Plan(f"{name}.2", (1, 0), (module.conv2, _or_none(module.shortcut)), module.neuron2),
-        ]
-    if isinstance(module, SpikingInvertedBottleneck):
-        return [
-            _Plan(f"{name}.1", (0,), (module.conv1,), module.neuron1),
-            _Plan(f"{name}.2", (1,), (module.conv2,), module.neuron2),
-            _Plan(f"{name}.3", (2, 0), (module.conv3, _or_none(module.shortcut)), module.neuron3),
-        ]
-    if isinstance(module, SkipConnection) and isinstance(module.conv, ShiftedReduction):
-        halves = (_Half(module, 0), _Half(module, 1))
-        return [_Plan(f"{name}.1", (0, 0), halves, module.neuron1)]
-    if isinstance(module, SkipConnection | SpikingAveragePool):
-        return [_Plan(f"{name}.1", (0,), (module,), module.neuron1)]
-    assert isinstance(module, ConvNorm | nn.Linear) and neuron is not None, f"no event-driven {module}"
-    return [_Plan(f"{name}.1", (0,), (module,), neuron)]
-
-
-def _or_none(shortcut: nn.Module) -> nn.Module | None:
-    return None if isinstance(shortcut, nn.Identity) else shortcut
-
-
-def _fold_plan(plan: _Plan, *, norms_apart: bool) -> Arrays:
-    gain, leak = gain_and_leak(plan.neuron)
-    arrays: Arrays = {f"{plan.name}.neuron": np.array([gain, leak], np.float32)}
-    total: Tensor | None = None
-    for i, module in enumerate(plan.modules):
-        if norms_apart and isinstance(module, ConvNorm | SkipConnection | _Half):
-            weight = _bare_weight(module)
-            arrays[f"{plan.name}.norm{i}"] = _norm_values(module, gain)
-        elif isinstance(module, ConvNorm | SkipConnection):
-            weight, bias = folded_conv(module)
-            total = bias if total is None else total + bias
-        elif isinstance(module, _Half):
-            weight, bias = folded_conv(module.skip)
-            weight = weight[:, :, module.place :, module.place :][:, :, :1, :1]
-            total = bias
-        elif isinstance(module, nn.Linear):
-            weight = module.weight.detach().double()[:, :, None, None]
-        else:
-            continue
-        arrays[f"{plan.name}.weights{i}"] = _kernel_layout(weight * gain)
-    if total is not None:
-        arrays[f"{plan.name}.bias"] = _padded((total * gain).cpu().numpy()).astype(np.float32)
-    return arrays
-
-
-def _bare_weight(module: ConvNorm | SkipConnection | _Half) -> Tensor:
-    """Weight of a convolution without its norm, float64."""
-    if isinstance(module, _Half):
-        assert isinstance(module.skip.conv, ShiftedReduction)
-        weight = reduction_weight(module.skip.conv).detach().double()
-        return weight[:, :, module.place :, module.place :][:, :, :1, :1]
-    assert isinstance(module.conv, nn.Conv2d)
-    return module.conv.weight.detach().double()
-
-
-def _norm_values(module: ConvNorm | SkipConnection | _Half, gain: float) -> NDArray[np.float32]:
-    """Weight and bias times the neuron's gain, eps times its square: [3, C padded].
-
-    Of one half of a strided skip, zeros where the other half's channels are.
-    """
-    norm = module.skip.norm if isinstance(module, _Half) else module.norm
-    values = torch.stack([norm.weight, norm.bias, torch.full_like(norm.bias, norm.eps * gain)]) * gain
-    array = values.detach().cpu().numpy()
-    if isinstance(module, _Half):
-        assert isinstance(module.skip.conv, ShiftedReduction)
-        first = module.skip.conv.conv1.out_channels
-        array[:2, first:] *= module.place
-        array[:2, :first] *= 1 - module.place
-    return _padded(array).astype(np.float32)
-
-
-def _kernel_layout(weight: Tensor) -> NDArray[np.float32]:
-    """[C_out, C_in, K_h, K_w] to [C_in, K_h, K_w backwards, C_out padded]."""
-    return _aligned(_padded(weight.cpu().numpy().transpose(1, 2, 3, 0)[:, :, ::-1]))
-
-
-def _aligned(array: NDArray[Any]) -> NDArray[np.float32]:
-    """A contiguous copy that begins on a cache line."""
-    made: NDArray[np.float32] = kernels.aligned_zeros(array.size, np.float32).reshape(array.shape)
-    made[:] = array
-    return made
-
-
-def _padded(array: NDArray[Any]) -> NDArray[Any]:
-    """Zeros at the end of the last axis, up to a multiple of LANES."""
-    missing = -array.shape[-1] % kernels.LANES
-    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])
-
-
-def _make_layer(plan: _Plan, shapes: list[Shape], arrays: Mapping[str, NDArray[Any]]) -> Layer:
+def _make_layer(plan: Plan, shapes: list[Shape], arrays: Mapping[str, NDArray[Any]]) -> Layer:
     gain, leak = arrays[f"{plan.name}.neuron"].tolist()
     made = [
         _connection(module, shape, gain, arrays.get(f"{plan.name}.weights{i}"))
@@ -384,9 +203,9 @@ def _connection(
     assert weights is not None
     if isinstance(module, nn.Linear):  # a convolution with a kernel as large as its input
         kernel = weights.reshape(channels, height, width, -1)[:, :, ::-1]
-        connection = Connection(_aligned(kernel), fan_out=module.out_features)
+        connection = Connection(aligned(kernel), fan_out=module.out_features)
         return connection, (module.out_features, 1, 1)
-    if isinstance(module, _Half):
+    if isinstance(module, Half):
         reduction = module.skip.conv
         assert isinstance(reduction, ShiftedReduction)
         conv = (reduction.conv1, reduction.conv2)[module.place]

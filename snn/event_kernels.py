@@ -1,36 +1,21 @@
-"""Spikes as lists, and the compiled kernels that work on them (event_driven.c).
-
-The kernels are compiled once per machine with the system's C compiler and kept in the user's cache.
-"""
+"""Spikes as lists, and the compiled kernels that work on them (event_driven.c)."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-SOURCE = Path(__file__).with_name("event_driven.c")
+from snn.event_library import library
+
 LANES = 8
 MAX_SIZE = 1024
 MAX_CHANNELS = 4096
 _CACHE_LINE = 64
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
-
-
-class KernelsUnavailable(RuntimeError):
-    """There is no C compiler here, or it failed."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +165,7 @@ def fire(
     described = (_Input * len(inputs))(
         *(_describe_input(c, s) for c, s in zip(layer.connections, inputs, strict=True))
     )
-    operations = _kernels().fire(
+    operations = library().fire(
         first.num_samples,
         ctypes.byref(_describe_layer(layer, first.time_steps)),
         len(inputs),
@@ -208,7 +193,7 @@ def encode(
     num_samples, num_frames, height, width, channels = frames.shape
     assert num_frames in (1, time_steps) and frames.flags.c_contiguous and frames.dtype == np.float32
     result = _room(layer.shape, len(layer.bias), num_samples, time_steps, workspace, place)
-    _kernels().encode(
+    library().encode(
         num_samples,
         ctypes.byref(_describe_layer(layer, time_steps)),
         ctypes.byref(_describe_input(layer.connections[0], None)),
@@ -230,7 +215,7 @@ def max_pool(spikes: SpikeLists, workspace: Workspace, place: str) -> SpikeLists
     channels, height, width = spikes.shape
     shape = (channels, height // 2, width // 2)
     result = _room(shape, channels, spikes.num_samples, spikes.time_steps, workspace, place)
-    _kernels().max_pool(
+    library().max_pool(
         len(spikes.offsets) - 1,
         spikes.entries.ctypes.data,
         spikes.offsets.ctypes.data,
@@ -247,7 +232,7 @@ def max_pool(spikes: SpikeLists, workspace: Workspace, place: str) -> SpikeLists
 def count_votes(spikes: SpikeLists, voters: int) -> NDArray[np.int32]:
     """Spikes of each class, whose `voters` neurons are neighbouring channels, over all time steps: [N, K]."""
     votes = np.empty((spikes.num_samples, spikes.shape[0] // voters), np.int32)
-    _kernels().count_votes(
+    library().count_votes(
         spikes.num_samples,
         spikes.time_steps,
         spikes.entries.ctypes.data,
@@ -268,7 +253,7 @@ def mean_and_variance(
     """
     sums = workspace.array("sums", 2 * len(layer.bias), np.float64)[: 2 * len(layer.bias)]
     num_lists = len(spikes.offsets) - 1
-    _kernels().moments(
+    library().moments(
         num_lists,
         ctypes.byref(_describe_layer(layer, spikes.time_steps)),
         ctypes.byref(_describe_input(layer.connections[place], spikes)),
@@ -280,13 +265,57 @@ def mean_and_variance(
     return mean, np.maximum(mean_square - mean**2, 0.0) * (count / max(1, count - 1))
 
 
-def check_available() -> None:
-    """Compiles and loads the kernels unless that was done before.
+def list_spikes(
+    planes: NDArray[np.float32], room: int, workspace: Workspace, place: str
+) -> SpikeLists | None:
+    """Lists of the spikes of planes [M, H, W, C] of zeros and ones; None if there are more than `room`.
 
-    Raises:
-        KernelsUnavailable: There is no C compiler, or it failed.
+    Each plane is a sample of one time step.
     """
-    _kernels()
+    num_lists, height, width, channels = planes.shape
+    entries = workspace.array(place, room, np.uint32)
+    offsets = workspace.array(f"{place}.offsets", num_lists + 1, np.int32)[: num_lists + 1]
+    found = library().list_spikes(
+        num_lists,
+        planes.ctypes.data,
+        height,
+        width,
+        channels,
+        room,
+        entries.ctypes.data,
+        offsets.ctypes.data,
+    )
+    return None if found < 0 else SpikeLists(entries, offsets, num_lists, (channels, height, width))
+
+
+def convolve(layer: Layer, spikes: SpikeLists, out: NDArray[np.float32]) -> None:
+    """Writes the convolution of a layer's one connection, without neurons, to `out` [M, H, W, C]."""
+    library().convolve(
+        len(spikes.offsets) - 1,
+        ctypes.byref(_describe_layer(layer, 1)),
+        ctypes.byref(_describe_input(layer.connections[0], spikes)),
+        out.ctypes.data,
+    )
+
+
+def collect_gradient(
+    layer: Layer, spikes: SpikeLists, out_gradient: NDArray[np.float32], gradient: NDArray[np.float32]
+) -> None:
+    """Adds the gradient of the weights of a layer's one connection (stride 1) to `gradient`.
+
+    Args:
+        layer: The layer.
+        spikes: Its input.
+        out_gradient: Gradient of its output, [M, H, W, C].
+        gradient: In the layout of the weights.
+    """
+    library().collect(
+        len(spikes.offsets) - 1,
+        ctypes.byref(_describe_layer(layer, 1)),
+        ctypes.byref(_describe_input(layer.connections[0], spikes)),
+        out_gradient.ctypes.data,
+        gradient.ctypes.data,
+    )
 
 
 def _room(
@@ -333,50 +362,3 @@ def _describe_input(connection: Connection, spikes: SpikeLists | None) -> _Input
         connection.fan_out,
         connection.scale,
     )
-
-
-@cache
-def _kernels() -> Any:
-    library = ctypes.CDLL(str(_compiled()))
-    pointer, integer, long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
-    library.fire.argtypes = [integer, pointer, integer, pointer, *4 * [pointer]]
-    library.fire.restype = long
-    library.encode.argtypes = [integer, *3 * [pointer], *4 * [integer], *4 * [pointer]]
-    library.max_pool.argtypes = [long, pointer, pointer, *3 * [integer], *3 * [pointer]]
-    library.count_votes.argtypes = [integer, integer, pointer, pointer, integer, integer, pointer]
-    library.moments.argtypes = [long, *4 * [pointer]]
-    for name in ("encode", "max_pool", "count_votes", "moments"):
-        getattr(library, name).restype = None
-    return library
-
-
-def _compiled() -> Path:
-    """The shared library for this source, compiler and processor; compiled if it is not in the cache."""
-    names = (os.environ.get("CC", ""), "cc", "gcc", "clang")
-    compiler = next((found for name in names if name and (found := shutil.which(name))), None)
-    if compiler is None:
-        raise KernelsUnavailable("there is no C compiler here (looked for $CC, cc, gcc, clang)")
-    facts = (SOURCE.read_text(encoding="utf-8"), compiler, _FLAGS, platform.machine(), _processor())
-    key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autosnn" / "kernels"
-    library = folder / f"event_driven-{key}.so"
-    if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            built = Path(temporary) / library.name
-            done = subprocess.run(
-                [compiler, *_FLAGS, str(SOURCE), "-o", str(built)], capture_output=True, text=True
-            )
-            if done.returncode:
-                raise KernelsUnavailable(f"{compiler} failed on {SOURCE.name}: {done.stderr.strip()[:500]}")
-            built.replace(library)
-    return library
-
-
-def _processor() -> str:
-    """What -march=native depends on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        return platform.processor()
-    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

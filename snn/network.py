@@ -74,7 +74,7 @@ class SpikingNetwork(nn.Module):
         self.time_steps = time_steps
         self.num_classes = num_classes
         channels = backbone.stem_channels
-        self.stem = ConvNorm(in_channels, channels, 3)
+        self.stem = ConvNorm(in_channels, channels, 3, analog=True)
         self.stem_neuron = make_neuron()
         self.stem_reduction = nn.ModuleDict()
         if backbone.stem != "image":

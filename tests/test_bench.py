@@ -15,6 +15,7 @@ from torch.nn import functional
 import launch
 from pipeline import bench as bench_module
 from pipeline.bench import BenchSettings, check_sections, render_hours, render_table
+from pipeline.bench_cluster import bench_cluster
 from pipeline.bench_convolutions import ConvolutionsAlone, fastest_convolutions
 from pipeline.bench_hours import NUM_WORKERS, Speeds, assumptions, estimate_hours
 from pipeline.bench_subject import generated_subject, training_samples
@@ -33,9 +34,17 @@ def batches(shape=(3, 16, 16), *, num_samples: int = 20, frames: int = 0):
     return [(inputs, torch.arange(num_samples) % 3)]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def subject():
-    return generated_subject(named_config("demo"))
+    return generated_subject(named_config("demo"), num_images=200)
 
 
 def assert_plain_agrees(network, architecture, samples) -> None:
@@ -148,7 +157,7 @@ def test_table_has_a_line_for_each_comparison() -> None:
 
 def test_generated_network_fires_as_a_trained_one(subject) -> None:
     assert 0.03 < subject.firing_rate < 0.15
-    again = generated_subject(named_config("demo"))
+    again = generated_subject(named_config("demo"), num_images=200)
     assert torch.equal(again.network.head.weight, subject.network.head.weight)
     assert again.firing_rate == subject.firing_rate
     assert len(training_samples(subject, 5000)) == 5000
@@ -173,10 +182,11 @@ def test_more_workers_take_less_time_and_cost_no_less(subject) -> None:
     assert estimate_hours(subject, Speeds(None, None, None), price=None) == []
 
 
-def test_failed_section_does_not_lose_the_others(monkeypatch, tmp_path: Path) -> None:
+def test_failed_section_does_not_lose_the_others(subject, monkeypatch, tmp_path: Path) -> None:
     def fail(*_: object, **__: object) -> SectionResult:
         raise OSError("no room")
 
+    monkeypatch.setattr(bench_module, "generated_subject", lambda _: subject)
     monkeypatch.setattr(bench_module, "bench_training", fail)
     monkeypatch.setattr(
         bench_module,
@@ -199,8 +209,19 @@ def test_unknown_section_is_named() -> None:
 
 @pytest.mark.slow
 def test_quick_bench_runs_from_the_command_line(tmp_path: Path) -> None:
-    assert launch.main(["bench", "--quick", "--config", "demo", "--out", str(tmp_path)]) == 0
+    sections = ["candidate", "sharing", "weights"]
+    arguments = ["--quick", "--config", "demo", "--out", str(tmp_path), "--sections", *sections]
+    assert launch.main(["bench", *arguments]) == 0
     values = json.loads((tmp_path / "bench.json").read_text())
     assert values["failures"] == {}
-    assert {line["section"] for line in values["comparisons"]} == set(bench_module.SECTIONS)
+    assert [*dict.fromkeys(line["section"] for line in values["comparisons"])] == sections
     assert values["estimate"]["stages"]
+
+
+@pytest.mark.slow
+def test_virtual_workers_are_fed_by_one_process_each() -> None:
+    cases = bench_cluster(quick=True).facts["cases"]
+    assert [case["num_workers"] for case in cases] == [1, 2, 8]
+    assert all(case["processes_started"] == case["num_workers"] for case in cases)
+    assert all(case["busy_share"] > 0.5 for case in cases)
+    assert all(case["num_evaluations"] >= case["num_workers"] for case in cases)

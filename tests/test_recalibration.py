@@ -10,7 +10,8 @@ import torch
 from test_event_driven import batch, make
 from torch import nn
 
-from snn.event_driven import EventDrivenNetwork, fold
+from snn.event_driven import EventDrivenNetwork
+from snn.event_weights import fold
 from snn.network import SpikingNetwork
 from snn.recalibration import RecalibratedNetwork
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace

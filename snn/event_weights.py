@@ -1,0 +1,200 @@
+"""The weights of a network in the layout of the event-driven kernels, and which layers it consists of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from snn import event_kernels as kernels
+from snn.blocks import (
+    ConvNorm,
+    MaxPool,
+    ShiftedReduction,
+    SkipConnection,
+    SpikingAveragePool,
+    SpikingConvBlock,
+    SpikingInvertedBottleneck,
+    SpikingResidualBlock,
+)
+from snn.folding import folded_conv, gain_and_leak, reduction_weight
+from snn.network import SpikingNetwork
+from snn.neuron import SpikingNeuron
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A layer of neurons before its weights are known.
+
+    Attributes:
+        name: Prefix of its arrays.
+        sources: Which spikes feed it: 0 is the block's input, i the output of the block's i-th layer.
+        modules: Of each source the convolution (with norm), linear map or average pool; None is an identity.
+    """
+
+    name: str
+    sources: tuple[int, ...]
+    modules: tuple[nn.Module | None, ...]
+    neuron: SpikingNeuron
+
+
+class Half(nn.Module):
+    """One of the two convolutions of a strided skip, which feeds one half of the output channels."""
+
+    def __init__(self, skip: SkipConnection, place: int) -> None:
+        super().__init__()
+        self.skip = skip
+        self.place = place
+
+
+def fold(network: SpikingNetwork, *, norms_apart: bool = False) -> Arrays:
+    """Weights in the kernels' layout, batch norm and the neurons' input gain included.
+
+    Args:
+        network: The network.
+        norms_apart: Leave batch norm out of the weights, stem excepted, and put its weight, bias and eps
+            beside them as `NAME.norm{i}`, [3, C padded].
+    """
+    arrays: Arrays = {}
+    modules: list[tuple[str, nn.Module, SpikingNeuron | None]] = [
+        ("stem.", network.stem, network.stem_neuron),
+        ("global_pool.", network.global_pool, None),
+        ("head.", network.head, network.head_neuron),
+    ]
+    modules += [(f"{name}.", module, neuron) for name, module, neuron in stem_parts(network)]
+    for part, module in network.body.items():
+        blocks = module.items() if isinstance(module, nn.ModuleDict) else [("", module)]
+        modules += [(f"{part}.{block}", block_module, None) for block, block_module in blocks]
+    for name, module, neuron in modules:
+        for plan in plans(name, module, neuron):
+            if plan is not None:
+                arrays |= _fold_plan(plan, norms_apart=norms_apart and not name.startswith("stem"))
+    return arrays
+
+
+def stem_parts(network: SpikingNetwork) -> list[tuple[str, nn.Module, SpikingNeuron | None]]:
+    """What lies between stem and body: pools, and a convolution together with its neuron."""
+    parts: list[tuple[str, nn.Module, SpikingNeuron | None]] = []
+    for name, module in network.stem_reduction.items():
+        if isinstance(module, MaxPool):
+            parts.append((f"stem_reduction.{name}", module, None))
+        elif isinstance(module, ConvNorm):
+            neuron = network.stem_reduction[name.replace("conv", "neuron")]
+            assert isinstance(neuron, SpikingNeuron)
+            parts.append((f"stem_reduction.{name}", module, neuron))
+    return parts
+
+
+def plans(name: str, module: nn.Module, neuron: SpikingNeuron | None) -> list[Plan | None]:
+    """The layers of neurons a module consists of; None stands for a max-pool.
+
+    Args:
+        name: Prefix for the names of arrays.
+        module: A block, a pool, or a convolution or linear map, which needs its `neuron`.
+    """
+    if isinstance(module, nn.Identity):
+        return []
+    if isinstance(module, MaxPool):
+        return [None]
+    if isinstance(module, SpikingConvBlock):
+        return [
+            Plan(f"{name}.1", (0,), (module.conv1,), module.neuron1),
+            Plan(f"{name}.2", (1,), (module.conv2,), module.neuron2),
+        ]
+    if isinstance(module, SpikingResidualBlock):
+        return [
+            Plan(f"{name}.1", (0,), (module.conv1,), module.neuron1),
+            Plan(f"{name}.2", (1, 0), (module.conv2, _or_none(module.shortcut)), module.neuron2),
+        ]
+    if isinstance(module, SpikingInvertedBottleneck):
+        return [
+            Plan(f"{name}.1", (0,), (module.conv1,), module.neuron1),
+            Plan(f"{name}.2", (1,), (module.conv2,), module.neuron2),
+            Plan(f"{name}.3", (2, 0), (module.conv3, _or_none(module.shortcut)), module.neuron3),
+        ]
+    if isinstance(module, SkipConnection) and isinstance(module.conv, ShiftedReduction):
+        halves = (Half(module, 0), Half(module, 1))
+        return [Plan(f"{name}.1", (0, 0), halves, module.neuron1)]
+    if isinstance(module, SkipConnection | SpikingAveragePool):
+        return [Plan(f"{name}.1", (0,), (module,), module.neuron1)]
+    assert isinstance(module, ConvNorm | nn.Linear) and neuron is not None, f"no event-driven {module}"
+    return [Plan(f"{name}.1", (0,), (module,), neuron)]
+
+
+def _or_none(shortcut: nn.Module) -> nn.Module | None:
+    return None if isinstance(shortcut, nn.Identity) else shortcut
+
+
+def _fold_plan(plan: Plan, *, norms_apart: bool) -> Arrays:
+    gain, leak = gain_and_leak(plan.neuron)
+    arrays: Arrays = {f"{plan.name}.neuron": np.array([gain, leak], np.float32)}
+    total: Tensor | None = None
+    for i, module in enumerate(plan.modules):
+        if norms_apart and isinstance(module, ConvNorm | SkipConnection | Half):
+            weight = _bare_weight(module)
+            arrays[f"{plan.name}.norm{i}"] = _norm_values(module, gain)
+        elif isinstance(module, ConvNorm | SkipConnection):
+            weight, bias = folded_conv(module)
+            total = bias if total is None else total + bias
+        elif isinstance(module, Half):
+            weight, bias = folded_conv(module.skip)
+            weight = weight[:, :, module.place :, module.place :][:, :, :1, :1]
+            total = bias
+        elif isinstance(module, nn.Linear):
+            weight = module.weight.detach().double()[:, :, None, None]
+        else:
+            continue
+        arrays[f"{plan.name}.weights{i}"] = _kernel_layout(weight * gain)
+    if total is not None:
+        arrays[f"{plan.name}.bias"] = _padded((total * gain).cpu().numpy()).astype(np.float32)
+    return arrays
+
+
+def _bare_weight(module: ConvNorm | SkipConnection | Half) -> Tensor:
+    """Weight of a convolution without its norm, float64."""
+    if isinstance(module, Half):
+        assert isinstance(module.skip.conv, ShiftedReduction)
+        weight = reduction_weight(module.skip.conv).detach().double()
+        return weight[:, :, module.place :, module.place :][:, :, :1, :1]
+    assert isinstance(module.conv, nn.Conv2d)
+    return module.conv.weight.detach().double()
+
+
+def _norm_values(module: ConvNorm | SkipConnection | Half, gain: float) -> NDArray[np.float32]:
+    """Weight and bias times the neuron's gain, eps times its square: [3, C padded].
+
+    Of one half of a strided skip, zeros where the other half's channels are.
+    """
+    norm = module.skip.norm if isinstance(module, Half) else module.norm
+    values = torch.stack([norm.weight, norm.bias, torch.full_like(norm.bias, norm.eps * gain)]) * gain
+    array = values.detach().cpu().numpy()
+    if isinstance(module, Half):
+        assert isinstance(module.skip.conv, ShiftedReduction)
+        first = module.skip.conv.conv1.out_channels
+        array[:2, first:] *= module.place
+        array[:2, :first] *= 1 - module.place
+    return _padded(array).astype(np.float32)
+
+
+def _kernel_layout(weight: Tensor) -> NDArray[np.float32]:
+    """[C_out, C_in, K_h, K_w] to [C_in, K_h, K_w backwards, C_out padded]."""
+    return aligned(_padded(weight.cpu().numpy().transpose(1, 2, 3, 0)[:, :, ::-1]))
+
+
+def aligned(array: NDArray[Any]) -> NDArray[np.float32]:
+    """A contiguous copy that begins on a cache line."""
+    made: NDArray[np.float32] = kernels.aligned_zeros(array.size, np.float32).reshape(array.shape)
+    made[:] = array
+    return made
+
+
+def _padded(array: NDArray[Any]) -> NDArray[Any]:
+    """Zeros at the end of the last axis, up to a multiple of LANES."""
+    missing = -array.shape[-1] % kernels.LANES
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])

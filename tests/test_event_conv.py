@@ -1,0 +1,105 @@
+"""The event-driven convolution is torch's, forward and backward, wherever it steps in."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_event_driven import batch, make
+from torch import Tensor, nn
+
+from snn import event_conv
+from snn.event_conv import SpikeConv2d
+from snn.event_library import KernelsUnavailable, check_available
+from snn.network import firing_rates, to_memory_format
+from snn.search_space import Architecture
+
+try:
+    check_available()
+except KernelsUnavailable as reason:
+    pytest.skip(f"no event-driven kernels: {reason}", allow_module_level=True)
+
+
+def spikes(number: int, channels: int, size: int, rate: float = 0.1) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.rand(number, channels, size, size, generator=generator) < rate).float()
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def gradients(conv: nn.Conv2d, x: Tensor, form) -> tuple[Tensor, Tensor, Tensor]:
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    conv.weight.grad = None
+    out = form(x)
+    (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+    assert x.grad is not None and conv.weight.grad is not None
+    return out.detach(), x.grad, conv.weight.grad
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the event-driven form was used for."""
+    made: list[str] = []
+    original = event_conv._EventConv.apply
+    monkeypatch.setattr(event_conv._EventConv, "apply", lambda *a: made.append("used") or original(*a))
+    return made
+
+
+@pytest.mark.parametrize(("kernel_size", "padding"), [(1, 0), (3, 1), (5, 2), (7, 3), (3, 0)])
+@pytest.mark.parametrize(("number", "size"), [(1, 4), (5, 9)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_output_and_gradients_are_torchs(kernel_size, padding, number, size, threads, calls) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        conv = SpikeConv2d(6, 16, kernel_size, padding=padding, bias=False)
+        if size + 2 * padding < kernel_size:
+            pytest.skip("smaller than the kernel")
+        x = spikes(number, 6, size)
+        ours = gradients(conv, x, conv)
+        theirs = gradients(conv, x, lambda x: nn.Conv2d.forward(conv, x))
+    finally:
+        torch.set_num_threads(before)
+    assert calls == ["used"]
+    for mine, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_silence_gives_zeros(calls) -> None:
+    conv = SpikeConv2d(6, 16, 3, padding=1, bias=False)
+    out, _, weight_gradient = gradients(conv, spikes(3, 6, 5, rate=0.0), conv)
+    assert calls and not out.any() and not weight_gradient.any()
+
+
+@pytest.mark.parametrize("case", ["many spikes", "stride", "channels", "no gradient", "contiguous", "double"])
+def test_where_it_does_not_apply_it_is_conv2d(case: str, calls) -> None:
+    conv = SpikeConv2d(
+        6, 12 if case == "channels" else 16, 3, stride=2 if case == "stride" else 1, bias=False
+    )
+    x = spikes(4, 6, 8, rate=0.5 if case == "many spikes" else 0.1)
+    if case == "contiguous":
+        x = x.contiguous()
+    if case == "double":
+        conv, x = conv.double(), x.double()
+    with torch.set_grad_enabled(case != "no gradient"):
+        out = conv(x)
+    assert not calls
+    assert torch.equal(out, nn.Conv2d.forward(conv, x))
+
+
+def test_a_training_step_of_a_network_is_the_same(monkeypatch: pytest.MonkeyPatch, calls) -> None:
+    def step() -> tuple[Tensor, dict[str, Tensor]]:
+        network = make(channels=8).to(memory_format=torch.channels_last).train()
+        inputs, labels = batch(network)
+        rates = firing_rates(
+            network(to_memory_format(inputs), Architecture(("SRB_k3", "SCB_k5") * 2 + ("SRB_k5",)))
+        )
+        ((rates - nn.functional.one_hot(labels, 3)) ** 2).mean().backward()
+        return rates, {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+
+    rates, ours = step()
+    assert len(calls) > 5
+    monkeypatch.setattr(event_conv, "_available", lambda: False)
+    expected, theirs = step()
+    assert torch.equal(rates, expected)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-5)

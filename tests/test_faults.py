@@ -1,0 +1,497 @@
+"""Searches that are disturbed: every fault is a real one, and the table comes out the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from pipeline.artifacts import RunFolder, file_sha256, write_json, write_with
+from pipeline.config import Config, SearchConfig
+from pipeline.data import load_data
+from pipeline.named_configs import named_config
+from pipeline.networks import make_network
+from pipeline.records import Cost, EvaluationRow, SupernetResult
+
+ROOT = Path(__file__).resolve().parents[1]
+NUM_EVALUATIONS = 24
+LONGEST_RUN = 150.0
+
+pytestmark = pytest.mark.slow
+
+# Loaded by every Python process of a disturbed search, as PYTHONPATH leads to it. Where candidates are
+# evaluated it writes a line to log.jsonl before each evaluation and does what faults.json says.
+SITECUSTOMIZE = '''
+import ctypes, gc, importlib.util, json, os, signal, sys, time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+FAULTS = json.loads((HERE / "faults.json").read_text())
+
+
+class Hook:
+    """Lets the modules that `WRAPPED` names be changed as soon as they are loaded."""
+
+    def find_spec(self, name, path, target=None):
+        wrap = WRAPPED.pop(name, None)
+        if wrap is None:
+            return None
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (load(module), wrap(module))
+        return spec
+
+
+def wrap_trie(module):
+    evaluate = module.evaluate_architectures
+
+    def disturbed(network, architectures, *arguments, **settings):
+        import ray
+
+        texts = [str(architecture) for architecture in architectures]
+        note = {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id(), "architectures": texts}
+        number = write(note)
+        time.sleep(FAULTS.get("delay", 0))
+        if FAULTS.get("failing") in texts:
+            raise ArithmeticError("made to fail")
+        if "once" in FAULTS and number > FAULTS.get("after", 0) and first_to("once"):
+            globals()[FAULTS["once"]]()
+        return evaluate(network, architectures, *arguments, **settings)
+
+    module.evaluate_architectures = disturbed
+
+
+def wrap_weights(module):
+    ray = module.ray
+
+    class Ray:
+        """Ray whose weights holder dies as soon as a worker that joins late has got its reference."""
+
+        def __getattr__(self, name):
+            return getattr(ray, name)
+
+        def get(self, ref):
+            value = ray.get(ref)
+            if isinstance(value, module.WeightsHandle) and (HERE / "once").exists() and first_to("holder"):
+                kill_holder()
+            return value
+
+    if FAULTS.get("holder_dies_before_get"):
+        module.ray = Ray()
+
+
+def write(note):
+    with open(HERE / "log.jsonl", "a") as log:
+        log.write(json.dumps(note) + "\\n")
+    return len((HERE / "log.jsonl").read_text().splitlines())
+
+
+def first_to(name):
+    try:
+        with open(HERE / name, "x") as file:
+            file.write(str(os.getpid()))
+    except FileExistsError:
+        return False
+    return True
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang():
+    time.sleep(3600)
+
+
+def free_weights_and_die():
+    import ray
+    from ray._private.internal_api import free
+
+    [name] = [name for name in ray.util.list_named_actors() if name.startswith("weights-")]
+    free([ray.get(ray.get_actor(name).hand_out.remote()).ref])
+    die()
+
+
+def kill_holder():
+    import psutil
+
+    here = str(HERE)
+    holders = [p for p in psutil.process_iter() if "WeightsHolder" in " ".join(p.cmdline())]
+    [holder] = [p for p in holders if here in p.environ().get("PYTHONPATH", "")]
+    holder.kill()
+    while holder.is_running() and holder.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+
+
+def write_into_shared_memory():
+    [weights] = [it for it in gc.get_objects() if type(it).__name__ == "SharedWeights"]
+    array = max(weights.arrays.values(), key=lambda array: array.nbytes)
+    try:
+        array[...] = 0
+    except ValueError as error:
+        (HERE / "refused").write_text(str(error))
+    ctypes.memset(array.ctypes.data, 0, array.nbytes)
+
+
+WRAPPED = {"snn.trie": wrap_trie, "pipeline.weights": wrap_weights}
+sys.meta_path.insert(0, Hook())
+'''
+
+# Two nodes on this machine; a line on standard input takes the second away, its end both.
+TWO_NODES = """
+import sys
+from ray.cluster_utils import Cluster
+node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=node)
+second = cluster.add_node(**node)
+print(cluster.address, second.node_id, flush=True)
+if sys.stdin.readline():
+    cluster.remove_node(second, allow_graceful=False)
+    print("removed", flush=True)
+    sys.stdin.readline()
+cluster.shutdown()
+"""
+
+
+@dataclasses.dataclass
+class Search:
+    """A run folder and the faults that its searches meet.
+
+    Attributes:
+        run: A copy of the run whose search is undisturbed.
+        folder: Where the processes find their faults and write what they evaluate.
+    """
+
+    run: RunFolder
+    folder: Path
+
+    def meets(self, **faults: Any) -> None:
+        """From the next start on the search meets these faults."""
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
+        (self.folder / "faults.json").write_text(json.dumps(faults))
+
+    def start(self, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "launch.py", "search", str(self.run.path), *map(str, arguments)]
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(self.folder), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self, process: subprocess.Popen[str] | None = None, *, status: int = 0) -> str:
+        """Waits for the search to end by itself; nothing of it is left but what belongs into the folder."""
+        process = process or self.start()
+        try:
+            output, errors = process.communicate(timeout=LONGEST_RUN)
+        finally:
+            kill_family(process)
+        assert process.returncode == status, output + errors
+        assert "Traceback" not in errors
+        assert not list(self.run.path.rglob("*.tmp"))
+        wait_until(lambda: not self.processes())
+        return errors
+
+    def evaluated(self) -> list[dict[str, Any]]:
+        """What began to be evaluated: process, node and architectures of each group."""
+        log = self.folder / "log.jsonl"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def wait_for_evaluations(self, number: int) -> list[dict[str, Any]]:
+        wait_until(lambda: len(self.evaluated()) >= number)
+        return self.evaluated()
+
+    def first_to(self, name: str) -> int:
+        """The process that a fault of this kind happened to."""
+        return int((self.folder / name).read_text())
+
+    def took_over_from(self, pid: int) -> bool:
+        """Whether another process evaluated what a process had begun last."""
+        lines = self.evaluated()
+        last = max(i for i, line in enumerate(lines) if line["pid"] == pid)
+        begun = lines[last]["architectures"]
+        return any(line["pid"] != pid and line["architectures"] == begun for line in lines[last + 1 :])
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes that searches of this folder started and that still run."""
+        return [p for p in psutil.process_iter() if str(self.folder) in python_path(p)]
+
+    def table(self) -> list[dict[str, Any]]:
+        return without_times(self.run.read_evaluations())
+
+
+def python_path(process: psutil.Process) -> str:
+    try:
+        return process.environ().get("PYTHONPATH", "")
+    except psutil.Error:
+        return ""
+
+
+def without_times(rows: list[EvaluationRow]) -> list[dict[str, Any]]:
+    """All that an evaluation's row says, but for times and names of workers."""
+    return [dataclasses.asdict(dataclasses.replace(row, seconds=0.0, worker="")) for row in rows]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def kill_family(process: subprocess.Popen[str]) -> None:
+    """kill -9 of a driver and of the Ray processes it started, as far as they live."""
+    if process.poll() is not None:
+        return
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    for child in family:
+        if child.is_running():
+            child.kill()
+
+
+def tiny_config() -> Config:
+    config = named_config("demo")
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, max_train_samples=200, max_test_samples=60),
+        network=dataclasses.replace(config.network, channels=4),
+        search=SearchConfig(
+            population_size=6, num_parents=3, num_mutants=3, max_evaluations=NUM_EVALUATIONS, cache=False
+        ),
+        ray=dataclasses.replace(config.ray, num_workers=2),
+    )
+
+
+def write_supernet(run: RunFolder, config: Config) -> None:
+    """A super-network of random weights, scaled so that its children fire and differ."""
+    run.keep(config)
+    data = load_data(config)
+    network = make_network(config.network, data)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, 2.0)
+            nn.init.constant_(module.bias, 1.0)
+    with torch.no_grad():
+        network.head.weight *= 3
+    write_with(run.supernet_weights_file, lambda path: save_file(network.state_dict(), path))
+    result = SupernetResult(
+        source="random",
+        weights_sha256=file_sha256(run.supernet_weights_file),
+        spikes_reference=1000.0,
+        num_train=len(data.supernet_train()),
+        num_val=len(data.val()),
+        num_parameters=0,
+        cost=Cost(),
+    )
+    write_json(run.supernet_file, result)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Search:
+    """The search that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("whole")
+    search = Search(RunFolder(folder / "run"), folder / "faults")
+    write_supernet(search.run, tiny_config())
+    search.finish()
+    table = search.table()
+    assert len(table) == NUM_EVALUATIONS and not any(row["error"] for row in table)
+    assert len({row["spikes"] for row in table}) > NUM_EVALUATIONS // 2
+    assert len({row["accuracy"] for row in table}) > 3
+    return search
+
+
+@pytest.fixture
+def disturbed(whole: Search, tmp_path: Path) -> Search:
+    """The same search, not begun yet."""
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    for file in (whole.run.config_file, whole.run.supernet_file, whole.run.supernet_weights_file):
+        shutil.copy(file, run.path)
+    return Search(run, tmp_path / "faults")
+
+
+def test_killed_evaluator_is_replaced(whole: Search, disturbed: Search) -> None:
+    disturbed.meets(delay=0.5)
+    driver = disturbed.start()
+    victim = disturbed.wait_for_evaluations(5)[-1]["pid"]
+    os.kill(victim, signal.SIGKILL)
+    disturbed.finish(driver)
+    assert disturbed.table() == whole.table()
+    assert disturbed.took_over_from(victim)
+
+
+def test_killed_weights_holder_hands_out_the_weights_again(whole: Search, disturbed: Search) -> None:
+    disturbed.meets(delay=0.5)
+    driver = disturbed.start()
+    disturbed.wait_for_evaluations(3)
+    [holder] = [p for p in disturbed.processes() if "WeightsHolder" in " ".join(p.cmdline())]
+    holder.kill()
+    victim = disturbed.wait_for_evaluations(6)[-1]["pid"]
+    os.kill(victim, signal.SIGKILL)
+    disturbed.finish(driver)
+    assert disturbed.table() == whole.table()
+    assert disturbed.took_over_from(victim)
+
+
+def test_holder_killed_between_reference_and_weights_hands_out_another(
+    whole: Search, disturbed: Search
+) -> None:
+    disturbed.meets(once="die", after=4, holder_dies_before_get=True)
+    disturbed.finish()
+    assert disturbed.table() == whole.table()
+    assert disturbed.took_over_from(disturbed.first_to("once"))
+    assert disturbed.first_to("holder") != disturbed.first_to("once")
+
+
+def test_freed_weights_are_put_again(whole: Search, disturbed: Search) -> None:
+    disturbed.meets(once="free_weights_and_die", after=4)
+    disturbed.finish()
+    assert disturbed.table() == whole.table()
+    assert disturbed.took_over_from(disturbed.first_to("once"))
+
+
+def test_killed_driver_goes_on_without_evaluating_twice(whole: Search, disturbed: Search) -> None:
+    disturbed.meets(delay=0.5)
+    driver = disturbed.start()
+    wait_until(lambda: len(list(disturbed.run.evaluation_parts.glob("*.parquet"))) >= 4)
+    kill_family(driver)
+    wait_until(lambda: not disturbed.processes())
+    kept = {row.architecture for row in disturbed.run.read_evaluations()}
+    num_before = len(disturbed.evaluated())
+    assert 4 <= len(kept) < NUM_EVALUATIONS
+    disturbed.meets()
+    disturbed.finish()
+    again = {text for line in disturbed.evaluated()[num_before:] for text in line["architectures"]}
+    assert again and not again & kept
+    assert disturbed.table() == whole.table()
+
+
+@contextmanager
+def two_nodes(environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """A cluster of two nodes with a CPU each: its process, its address and the second node's id."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", TWO_NODES],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        address, second = process.stdout.readline().split()
+        yield process, address, second
+        process.stdin.close()
+        process.wait(60)
+    finally:
+        kill_family(process)
+
+
+def test_lost_node_costs_its_trial_only(whole: Search, disturbed: Search) -> None:
+    disturbed.meets(delay=0.5)
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        ours = {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_TMPDIR": folder}
+        path = {"PYTHONPATH": str(disturbed.folder)}
+        with two_nodes(os.environ | ours | path) as (cluster, address, second):
+            driver = disturbed.start("--ray.address", address, **ours)
+            wait_until(lambda: [line["node"] for line in disturbed.evaluated()].count(second) >= 3)
+            victim = [line["pid"] for line in disturbed.evaluated() if line["node"] == second][-1]
+            cluster.stdin.write("remove\n")
+            cluster.stdin.flush()
+            output, errors = driver.communicate(timeout=LONGEST_RUN)
+    assert driver.returncode == 0, output + errors
+    assert disturbed.table() == whole.table()
+    assert disturbed.took_over_from(victim)
+    assert not list(disturbed.run.path.rglob("*.tmp"))
+    wait_until(lambda: not disturbed.processes())
+
+
+def test_candidate_that_raises_fails_alone(whole: Search, disturbed: Search) -> None:
+    rows = whole.table()
+    failing = min((row for row in rows if row["generation"] == 0), key=lambda row: row["fitness"])
+    disturbed.meets(failing=failing["architecture"])
+    disturbed.finish()
+    table = {row["architecture"]: row for row in disturbed.table()}
+    assert table.pop(failing["architecture"])["error"] == "ArithmeticError: made to fail"
+    assert table == {row["architecture"]: row for row in rows if row is not failing}
+
+
+def test_evaluator_that_hangs_is_replaced(whole: Search, disturbed: Search) -> None:
+    config = disturbed.run.read_config()
+    ray = dataclasses.replace(config.ray, evaluation_timeout=3.0)
+    write_json(disturbed.run.config_file, dataclasses.replace(config, ray=ray).to_json())
+    disturbed.meets(once="hang", after=3)
+    disturbed.finish()
+    assert disturbed.table() == whole.table()
+    assert disturbed.took_over_from(disturbed.first_to("once"))
+
+
+@contextmanager
+def small_disk(path: Path) -> Iterator[None]:
+    """A file system of 40 KiB."""
+    path.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", path], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+def test_full_disk_ends_the_search_and_harms_no_result(whole: Search, disturbed: Search) -> None:
+    parts = disturbed.run.evaluation_parts
+    with small_disk(parts):
+        disturbed.meets()
+        errors = disturbed.finish(status=2)
+        assert "No space left on device" in errors and str(parts) in errors
+        kept = {row["candidate_id"]: row for row in disturbed.table()}
+        assert 0 < len(kept) < NUM_EVALUATIONS
+        assert all(whole.table()[i] == row for i, row in kept.items())
+        subprocess.run(["mount", "-o", "remount,size=10m", parts], check=True)
+        disturbed.finish()
+    assert disturbed.table() == whole.table()
+
+
+def test_damaged_weights_are_refused(disturbed: Search) -> None:
+    file = disturbed.run.supernet_weights_file
+    damaged = bytearray(file.read_bytes())
+    damaged[-100] ^= 1
+    file.write_bytes(damaged)
+    disturbed.meets()
+    errors = disturbed.finish(status=2)
+    for expected in (str(file), file_sha256(file), disturbed.run.read_supernet().weights_sha256):
+        assert expected in errors
+    assert not disturbed.evaluated() and not disturbed.run.best_file.exists()
+
+
+@pytest.mark.parametrize("after", [0, 6])
+def test_write_into_shared_weights_ends_the_search(whole: Search, disturbed: Search, after: int) -> None:
+    disturbed.meets(once="write_into_shared_memory", after=after)
+    errors = disturbed.finish(status=2)
+    assert (disturbed.folder / "refused").read_text() == "assignment destination is read-only"
+    assert "wrote into the super-network's weights" in errors
+    assert not disturbed.run.best_file.exists()
+    disturbed.finish()
+    assert disturbed.table() == whole.table()
