@@ -134,6 +134,11 @@ class _MultiStep(torch.autograd.Function):
                 step = (
                     h_T[t] if t == 0 else h_T[t] - h_T[t - 1].addcmul(h_T[t - 1], spikes_T[t - 1], value=-1.0)
                 )
-                grad_decay = grad_decay + torch.dot(grad_h.flatten(), step.flatten()) / decay
+                grad_decay = grad_decay + torch.dot(_in_memory(grad_h), _in_memory(step)) / decay
             grad_v = grad_h.sub_(grad_x_T[t])
         return grad_x_T, grad_decay, None
+
+
+def _in_memory(x: Tensor) -> Tensor:
+    """The elements of a tensor without gaps as they lie in memory; `flatten` would copy channels-last ones."""
+    return x.as_strided((x.numel(),), (1,))

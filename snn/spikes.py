@@ -64,7 +64,8 @@ def count_into(record: SpikeRecord, network: nn.Module) -> list[RemovableHandle]
 
     def hook(name: str) -> Any:
         def count(_module: nn.Module, _inputs: Any, spikes: Tensor) -> None:
-            record.counts[name] = spikes.detach().flatten(2).sum(2, dtype=torch.float32)
+            rest = tuple(range(2, spikes.dim()))  # flattening channels-last planes would copy them
+            record.counts[name] = spikes.detach().sum(rest, dtype=torch.float32)
             record.neurons[name] = spikes[0, 0].numel()
 
         return count
