@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pipeline.search_config import SearchConfig, at_least, check_exhaustive
 from snn.search_space import (
     AUTOSNN_BLOCKS,
     Architecture,
@@ -31,12 +31,6 @@ EventDataset = Literal[
     "poker_dvs",
     "recordings",
 ]
-
-
-def _at_least(section: str, minimum: float, **values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None and not value >= minimum:
-            raise ValueError(f"{section}.{name} must be at least {minimum}, got {value}.")
 
 
 @dataclass(frozen=True)
@@ -86,10 +80,10 @@ class DataConfig:
             raise ValueError(
                 f"data.train_fraction must lie between 0 and 1 (both excluded), got {self.train_fraction}."
             )
-        _at_least("data", 0, crop_padding=self.crop_padding, cutout=self.cutout)
+        at_least("data", 0, crop_padding=self.crop_padding, cutout=self.cutout)
         if not 0 <= self.event_drop < 1:
             raise ValueError(f"data.event_drop must be in [0, 1), got {self.event_drop}.")
-        _at_least("data", 2, max_train_samples=self.max_train_samples, max_test_samples=self.max_test_samples)
+        at_least("data", 2, max_train_samples=self.max_train_samples, max_test_samples=self.max_test_samples)
 
     @property
     def is_events(self) -> bool:
@@ -119,7 +113,7 @@ class NetworkConfig:
     """T, number of time steps."""
 
     def __post_init__(self) -> None:
-        _at_least("network", 1, channels=self.channels, time_steps=self.time_steps)
+        at_least("network", 1, channels=self.channels, time_steps=self.time_steps)
         if not self.init_tau > 1:
             raise ValueError(f"network.init_tau must be above 1, got {self.init_tau}.")
         if not self.v_threshold > 0:
@@ -155,7 +149,7 @@ class SupernetConfig:
     """Epochs between checkpoints, from which an interrupted training goes on."""
 
     def __post_init__(self) -> None:
-        _at_least(
+        at_least(
             "supernet",
             1,
             epochs=self.epochs,
@@ -164,92 +158,6 @@ class SupernetConfig:
         )
         if not self.learning_rate > 0:
             raise ValueError(f"supernet.learning_rate must be above 0, got {self.learning_rate}.")
-
-
-@dataclass(frozen=True)
-class SearchConfig:
-    """Stage 2: the spike-aware search on D_val."""
-
-    algorithm: Literal["evolution", "exhaustive", "random", "aging", "nsga2", "optuna"] = "evolution"
-    """`evolution` as in the paper; `exhaustive` scores the whole space; `random` draws all at once;
-    `aging` is regularised evolution; `nsga2` optimises accuracy and spikes; `optuna` is its TPE sampler."""
-    spike_exponent: float = -0.08
-    """lambda of the fitness accuracy * (spikes / reference) ** lambda; more negative saves more spikes."""
-    more_exponents: tuple[float, ...] = ()
-    """Further lambdas `evolution` searches for at once: parents come in turn from each lambda's ranking."""
-    max_spikes: float | None = None
-    """Spike budget, mean spikes per sample: a candidate above it is never chosen while one keeps it."""
-    population_size: int = 20
-    """Candidates of a generation."""
-    num_parents: int = 10
-    """The best of all evaluated candidates that breed the next generation."""
-    num_mutants: int = 10
-    """Candidates of a generation made by mutation; the rest comes from crossover."""
-    mutation_probability: float = 0.2
-    """Chance of each layer of a mutant to change its block."""
-    max_evaluations: int = 400
-    """Architectures evaluated before the search ends; the space may end it earlier."""
-    batch_size: int = 128
-    """Samples per forward pass; of event-driven evaluation results do not depend on it."""
-    engine: Literal["auto", "event_driven", "dense"] = "auto"
-    """How candidates are evaluated: `event_driven` adds weights spike by spike on a CPU, `dense` is torch on
-    any device; `auto` is event-driven on CPUs that have a C compiler."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Format of weights and potentials of the dense engine; spikes are exact in either."""
-    recalibrate: int = 0
-    """Samples of D_train on which each candidate's batch-norm statistics are measured anew before it is
-    scored (event-driven engine only); 0 uses the super-network's stored statistics, as the paper does."""
-    racing: bool = False
-    """`evolution` only: stop evaluating a candidate that can no longer become a parent. The search and its
-    choice stay the same; candidates given up have fewer samples in the table and are on no front."""
-    cache: bool = True
-    """Keep evaluations in the user's cache and take them from there in later runs with the same weights, data
-    and settings; no part of a run's identity."""
-    max_val_samples: int | None = None
-    """Score on so many samples of D_val (classes balanced) instead of all."""
-
-    def __post_init__(self) -> None:
-        _at_least("search", 2, population_size=self.population_size)
-        _at_least("search", 1, num_parents=self.num_parents, batch_size=self.batch_size)
-        _at_least("search", 0, num_mutants=self.num_mutants)
-        _at_least("search", 1, max_evaluations=self.max_evaluations, max_val_samples=self.max_val_samples)
-        _at_least("search", 0, recalibrate=self.recalibrate)
-        if self.recalibrate and self.engine == "dense":
-            raise ValueError(
-                f"search.recalibrate is {self.recalibrate}, which the dense engine does not know: leave "
-                "--search.engine at event_driven, or recalibrate at 0."
-            )
-        if self.precision != "float32" and self.engine != "dense":
-            raise ValueError(
-                f"search.precision is '{self.precision}', which only the dense engine knows: add "
-                "--search.engine dense, or leave precision at float32."
-            )
-        if self.num_parents > self.population_size:
-            raise ValueError(
-                f"search.num_parents must not exceed search.population_size ({self.population_size}), "
-                f"got {self.num_parents}: lower num_parents or raise population_size."
-            )
-        if self.num_mutants > self.population_size:
-            raise ValueError(
-                f"search.num_mutants must not exceed search.population_size ({self.population_size}), "
-                f"got {self.num_mutants}."
-            )
-        if not 0 < self.mutation_probability <= 1:
-            raise ValueError(
-                f"search.mutation_probability must be in (0, 1], got {self.mutation_probability}."
-            )
-        if self.racing and (self.algorithm != "evolution" or self.more_exponents):
-            warnings.warn(
-                "search.racing is ignored: only evolution with a single lambda knows what a candidate must "
-                "reach to become a parent.",
-                stacklevel=2,
-            )
-        if self.spike_exponent > 0:
-            warnings.warn(
-                f"search.spike_exponent is {self.spike_exponent}: above 0 the fitness REWARDS spikes; "
-                "use a value of at most 0, such as -0.08, to save them.",
-                stacklevel=2,
-            )
 
 
 @dataclass(frozen=True)
@@ -278,7 +186,7 @@ class RetrainConfig:
     """Also measure the test set at each evaluation and report its best epoch, as the paper does, labelled."""
 
     def __post_init__(self) -> None:
-        _at_least(
+        at_least(
             "retrain",
             1,
             epochs=self.epochs,
@@ -312,9 +220,9 @@ class RayConfig:
     """Start Ray's dashboard with a Ray of our own."""
 
     def __post_init__(self) -> None:
-        _at_least("ray", 1, num_workers=self.num_workers)
-        _at_least("ray", 0, gpus_per_worker=self.gpus_per_worker)
-        _at_least("ray", 1, evaluation_timeout=self.evaluation_timeout)
+        at_least("ray", 1, num_workers=self.num_workers)
+        at_least("ray", 0, gpus_per_worker=self.gpus_per_worker)
+        at_least("ray", 1, evaluation_timeout=self.evaluation_timeout)
 
 
 @dataclass(frozen=True)
@@ -337,9 +245,11 @@ class Config:
     ray: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
-        _at_least(
+        at_least(
             "config", 1, threads_per_worker=self.threads_per_worker, training_threads=self.training_threads
         )
+        if self.search.algorithm == "exhaustive":
+            check_exhaustive(self.network.search_space(), self.search)
         for text in self.retrain.architectures:
             if text != "best":
                 self.network.parse_architecture(text)

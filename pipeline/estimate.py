@@ -7,46 +7,12 @@ import time
 
 import torch
 
-from pipeline.config import SearchConfig
-from pipeline.formats import duration
 from snn.inference import InferenceNetwork
 from snn.search_space import Architecture, SearchSpace
 from snn.training import SampleSet
 from snn.trie import evaluate_architectures
 
-# The paper's space has 3,125 architectures; with three blocks more a layer it would be 32,768.
-LARGEST_EXHAUSTIVE = 20_000
 _SAMPLES = 8
-
-
-def check_size(space: SearchSpace, settings: SearchConfig, seconds: float | None) -> None:
-    """Refuses an exhaustive search of a large space unless `max_evaluations` allows it by name.
-
-    Args:
-        space: What would be searched.
-        settings: Of the search.
-        seconds: Estimated length, where known.
-
-    Raises:
-        ValueError: The space is too large; the message says what it would take and what to do.
-    """
-    size = len(space)
-    if size <= max(LARGEST_EXHAUSTIVE, settings.max_evaluations):
-        return
-    layers = [len(space.blocks) ** (depth + 1) for depth in range(space.num_layers)]
-    time_text = "" if seconds is None else f", about {readable(seconds)} on the workers at hand"
-    raise ValueError(
-        f"search.algorithm is 'exhaustive', but the space has {size:,} architectures "
-        f"({space.num_layers} layers of {len(space.blocks)} blocks): "
-        f"{sum(layers):,} block evaluations per sample{time_text}. Use "
-        "--search.algorithm evolution, fewer --network.blocks, or allow it with "
-        f"--search.max-evaluations {size}."
-    )
-
-
-def readable(seconds: float) -> str:
-    """A duration for a terminal, which breaks lines well enough by itself."""
-    return duration(seconds).replace("\u00a0", " ")
 
 
 def estimate_seconds(network: InferenceNetwork, space: SearchSpace, samples: SampleSet) -> float:

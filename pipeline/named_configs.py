@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.config import (
-    Config,
-    DataConfig,
-    NetworkConfig,
-    RetrainConfig,
-    SearchConfig,
-    SupernetConfig,
-)
+from pipeline.config import Config, DataConfig, NetworkConfig, RetrainConfig, SupernetConfig
+from pipeline.search_config import SearchConfig
 
 _CIFAR10 = Config()
 

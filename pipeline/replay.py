@@ -10,9 +10,10 @@ from typing import Any, get_args, get_type_hints
 from pipeline.algorithms import make_search
 from pipeline.artifacts import RunFolder
 from pipeline.ask_tell import ArchitectureSearch
-from pipeline.config import Config, SearchConfig
+from pipeline.config import Config
 from pipeline.exact import holds_whole_space
 from pipeline.records import EvaluationRow, ReplayResult
+from pipeline.search_config import SearchConfig
 from snn.fitness import Evaluation
 
 ALGORITHMS: tuple[str, ...] = get_args(get_type_hints(SearchConfig)["algorithm"])

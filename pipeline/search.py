@@ -20,7 +20,7 @@ from pipeline.ask_tell import ArchitectureSearch
 from pipeline.config import Config
 from pipeline.console import SearchProgress, say
 from pipeline.data import RunData, load_data
-from pipeline.estimate import check_size, estimate_seconds
+from pipeline.estimate import estimate_seconds
 from pipeline.evaluation_cache import open_cache
 from pipeline.evaluator import Evaluator
 from pipeline.formats import duration
@@ -41,8 +41,7 @@ def search(run: RunFolder, config: Config) -> SearchResult:
 
     Raises:
         FileNotFoundError: The run has no super-network yet.
-        ValueError: Its weights do not have the hash they were written with; the space is too large for an
-            exhaustive search.
+        ValueError: Its weights do not have the hash they were written with.
         OSError: Results cannot be written.
         RuntimeError: An evaluator could not start, or every evaluation failed.
     """
@@ -132,26 +131,18 @@ def _say_how_long(
     resources: Resources,
     num_known: int,
 ) -> None:
-    """An estimate for an exhaustive search on the event-driven engine, before it starts.
-
-    Raises:
-        ValueError: The space is too large; the message says what it would take.
-    """
-    if config.search.algorithm != "exhaustive":
+    """An estimate for an exhaustive search on the event-driven engine, before it starts."""
+    if config.search.algorithm != "exhaustive" or engine != "event_driven":
         return
-    seconds = None
-    if engine == "event_driven":
-        network = make_network(config.network, data)
-        network.load_state_dict(run.read_supernet_weights())
-        seconds = estimate_seconds(EventDrivenNetwork(network), algorithm.space, data.search_val())
-        seconds /= resources.num_workers * config.threads_per_worker
-    check_size(algorithm.space, config.search, seconds)
-    open_share = max(0.0, 1 - num_known / len(algorithm.space))
-    if seconds is not None:
-        say(
-            f"  {len(algorithm.space):,} architectures on {len(data.search_val()):,} samples with "
-            f"{resources.num_workers} workers: about {duration(seconds * open_share)}"
-        )
+    network = make_network(config.network, data)
+    network.load_state_dict(run.read_supernet_weights())
+    seconds = estimate_seconds(EventDrivenNetwork(network), algorithm.space, data.search_val())
+    seconds *= max(0.0, 1 - num_known / len(algorithm.space))
+    say(
+        f"  {len(algorithm.space):,} architectures on {len(data.search_val()):,} samples with "
+        f"{resources.num_workers} workers: about "
+        f"{duration(seconds / (resources.num_workers * config.threads_per_worker))}"
+    )
 
 
 def _append(run: RunFolder, rows: list[EvaluationRow]) -> None:

@@ -140,5 +140,5 @@ class _MultiStep(torch.autograd.Function):
 
 
 def _in_memory(x: Tensor) -> Tensor:
-    """The elements of a tensor without gaps as they lie in memory; `flatten` would copy channels-last ones."""
+    """The elements of a tensor without gaps as they lie in memory; `flatten` would copy some."""
     return x.as_strided((x.numel(),), (1,))

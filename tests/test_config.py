@@ -14,11 +14,11 @@ from pipeline.config import (
     NetworkConfig,
     RayConfig,
     RetrainConfig,
-    SearchConfig,
     SupernetConfig,
     config_from_json,
 )
 from pipeline.named_configs import CONFIGS, named_config
+from pipeline.search_config import SearchConfig
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -88,3 +88,17 @@ def test_identity_leaves_out_where_things_run_and_lie() -> None:
     )
     assert moved.identity() == config.identity()
     assert replace(config, seed=1).identity() != config.identity()
+
+
+def test_exhaustive_search_of_a_large_space_is_refused_at_the_door_and_may_be_allowed() -> None:
+    network, search = NetworkConfig(backbone="SNN_3"), SearchConfig(algorithm="exhaustive")
+    with pytest.raises(ValueError, match=r"390,625 arch.*488,280 block evaluations.*125 times.*evolution"):
+        Config(network=network, search=search)
+    retrain = RetrainConfig(architectures=("best",))
+    Config(network=network, search=replace(search, max_evaluations=390_625), retrain=retrain)
+    Config(search=search)
+
+
+def test_racing_that_would_do_nothing_is_told() -> None:
+    with pytest.warns(UserWarning, match="racing is ignored"):
+        SearchConfig(algorithm="nsga2", racing=True)

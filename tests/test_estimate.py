@@ -1,28 +1,16 @@
-"""An exhaustive search says beforehand what it takes, and too large a space is refused with advice."""
+"""An exhaustive search says beforehand what it takes."""
 
 from __future__ import annotations
 
 import time
 
-import pytest
 import torch
 from test_event_driven import batch, make
 
-from pipeline.config import SearchConfig
-from pipeline.estimate import check_size, estimate_seconds
+from pipeline.estimate import estimate_seconds
 from snn.engine import make_inference
 from snn.search_space import SearchSpace
 from snn.trie import evaluate_architectures
-
-
-def test_large_space_is_refused_with_what_it_would_take_and_may_be_allowed() -> None:
-    space, settings = SearchSpace(8), SearchConfig(algorithm="exhaustive")
-    with pytest.raises(ValueError, match=r"390,625 architectures.*488,280 block evaluations.*evolution"):
-        check_size(space, settings, None)
-    with pytest.raises(ValueError, match=r"about 2 h"):
-        check_size(space, settings, 7200.0)
-    check_size(space, SearchConfig(algorithm="exhaustive", max_evaluations=390_625), None)
-    check_size(SearchSpace(5), settings, None)
 
 
 def test_estimate_is_of_the_right_order() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pipeline.artifacts import RunFolder, file_sha256, write_json, write_with
-from pipeline.config import Config, SearchConfig
+from pipeline.config import Config
 from pipeline.data import load_data
 from pipeline.named_configs import named_config
 from pipeline.networks import make_network
 from pipeline.records import Cost, EvaluationRow, SupernetResult
+from pipeline.search_config import SearchConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_EVALUATIONS = 24
@@ -325,13 +326,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Search:
 
 
 @pytest.fixture
-def disturbed(whole: Search, tmp_path: Path) -> Search:
+def disturbed(whole: Search, tmp_path: Path) -> Iterator[Search]:
     """The same search, not begun yet."""
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     for file in (whole.run.config_file, whole.run.supernet_file, whole.run.supernet_weights_file):
         shutil.copy(file, run.path)
-    return Search(run, tmp_path / "faults")
+    search = Search(run, tmp_path / "faults")
+    yield search
+    for process in search.processes():  # a test that failed half-way
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def test_killed_evaluator_is_replaced(whole: Search, disturbed: Search) -> None:
@@ -384,7 +389,7 @@ def test_killed_driver_goes_on_without_evaluating_twice(whole: Search, disturbed
     assert disturbed.table() == whole.table()
 
 
-@contextmanager
+@contextlib.contextmanager
 def two_nodes(environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
     """A cluster of two nodes with a CPU each: its process, its address and the second node's id."""
     process = subprocess.Popen(
@@ -440,7 +445,7 @@ def test_evaluator_that_hangs_is_replaced(whole: Search, disturbed: Search) -> N
     assert disturbed.took_over_from(disturbed.first_to("once"))
 
 
-@contextmanager
+@contextlib.contextmanager
 def small_disk(path: Path) -> Iterator[None]:
     """A file system of 40 KiB."""
     path.mkdir()

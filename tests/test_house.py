@@ -19,6 +19,7 @@ LIGHT = (
     "snn.search_space",
     "snn.fitness",
     "pipeline.config",
+    "pipeline.search_config",
     "pipeline.named_configs",
     "pipeline.ask_tell",
     "pipeline.evolution",

@@ -27,7 +27,15 @@ TINY = [
     *("--data.max-train-samples", "200", "--data.max-test-samples", "60"),
     *("--network.channels", "4", "--supernet.epochs", "3", "--supernet.checkpoint-every", "1"),
     *("--search.population-size", "4", "--search.num-parents", "2", "--search.num-mutants", "2"),
-    *("--search.no-cache", "--search.max-evaluations", "32", "--retrain.epochs", "2", "--retrain.architectures", "best"),
+    *(
+        "--search.no-cache",
+        "--search.max-evaluations",
+        "32",
+        "--retrain.epochs",
+        "2",
+        "--retrain.architectures",
+        "best",
+    ),
 ]
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,121 @@
+"""Settings of stage 2: the search algorithm, how candidates are scored, what is kept of it."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+from snn.search_space import SearchSpace
+
+# Architectures of an exhaustive search; the paper's space has 3,125, with three blocks more 32,768.
+LARGEST_EXHAUSTIVE = 20_000
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Stage 2: the spike-aware search on D_val."""
+
+    algorithm: Literal["evolution", "exhaustive", "random", "aging", "nsga2", "optuna"] = "evolution"
+    """`evolution` as in the paper; `exhaustive` scores the whole space; `random` draws all at once;
+    `aging` is regularised evolution; `nsga2` optimises accuracy and spikes; `optuna` is its TPE sampler."""
+    spike_exponent: float = -0.08
+    """lambda of the fitness accuracy * (spikes / reference) ** lambda; more negative saves more spikes."""
+    more_exponents: tuple[float, ...] = ()
+    """Further lambdas `evolution` searches for at once: parents come in turn from each lambda's ranking."""
+    max_spikes: float | None = None
+    """Spike budget, mean spikes per sample: a candidate above it is never chosen while one keeps it."""
+    population_size: int = 20
+    """Candidates of a generation."""
+    num_parents: int = 10
+    """The best of all evaluated candidates that breed the next generation."""
+    num_mutants: int = 10
+    """Candidates of a generation made by mutation; the rest comes from crossover."""
+    mutation_probability: float = 0.2
+    """Chance of each layer of a mutant to change its block."""
+    max_evaluations: int = 400
+    """Architectures evaluated before the search ends; the space may end it earlier."""
+    batch_size: int = 128
+    """Samples per forward pass; of event-driven evaluation results do not depend on it."""
+    engine: Literal["auto", "event_driven", "dense"] = "auto"
+    """How candidates are evaluated: `event_driven` adds weights spike by spike on a CPU, `dense` is torch on
+    any device; `auto` is event-driven on CPUs that have a C compiler."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Format of weights and potentials of the dense engine; spikes are exact in either."""
+    recalibrate: int = 0
+    """Samples of D_train on which each candidate's batch-norm statistics are measured anew before it is
+    scored (event-driven engine only); 0 uses the super-network's stored statistics, as the paper does."""
+    racing: bool = False
+    """`evolution` only: stop evaluating a candidate that can no longer become a parent. The search and its
+    choice stay the same; candidates given up have fewer samples in the table and are on no front."""
+    cache: bool = True
+    """Keep evaluations in the user's cache and take them from there in later runs with the same weights, data
+    and settings; no part of a run's identity."""
+    max_val_samples: int | None = None
+    """Score on so many samples of D_val (classes balanced) instead of all."""
+
+    def __post_init__(self) -> None:
+        at_least("search", 2, population_size=self.population_size)
+        at_least("search", 1, num_parents=self.num_parents, batch_size=self.batch_size)
+        at_least("search", 0, num_mutants=self.num_mutants)
+        at_least("search", 1, max_evaluations=self.max_evaluations, max_val_samples=self.max_val_samples)
+        at_least("search", 0, recalibrate=self.recalibrate)
+        if self.recalibrate and self.engine == "dense":
+            raise ValueError(
+                f"search.recalibrate is {self.recalibrate}, which the dense engine does not know: leave "
+                "--search.engine at event_driven, or recalibrate at 0."
+            )
+        if self.precision != "float32" and self.engine != "dense":
+            raise ValueError(
+                f"search.precision is '{self.precision}', which only the dense engine knows: add "
+                "--search.engine dense, or leave precision at float32."
+            )
+        if self.num_parents > self.population_size:
+            raise ValueError(
+                f"search.num_parents must not exceed search.population_size ({self.population_size}), "
+                f"got {self.num_parents}: lower num_parents or raise population_size."
+            )
+        if self.num_mutants > self.population_size:
+            raise ValueError(
+                f"search.num_mutants must not exceed search.population_size ({self.population_size}), "
+                f"got {self.num_mutants}."
+            )
+        if not 0 < self.mutation_probability <= 1:
+            raise ValueError(
+                f"search.mutation_probability must be in (0, 1], got {self.mutation_probability}."
+            )
+        if self.racing and (self.algorithm != "evolution" or self.more_exponents):
+            warnings.warn(
+                "search.racing is ignored: only evolution with a single lambda knows what a candidate must "
+                "reach to become a parent.",
+                stacklevel=2,
+            )
+        if self.spike_exponent > 0:
+            warnings.warn(
+                f"search.spike_exponent is {self.spike_exponent}: above 0 the fitness REWARDS spikes; "
+                "use a value of at most 0, such as -0.08, to save them.",
+                stacklevel=2,
+            )
+
+
+def check_exhaustive(space: SearchSpace, search: SearchConfig) -> None:
+    """Refuses an exhaustive search of a large space unless `max_evaluations` allows it by name."""
+    size = len(space)
+    if size <= max(LARGEST_EXHAUSTIVE, search.max_evaluations):
+        return
+    runs, runs_of_paper = (
+        sum(len(s.blocks) ** (layer + 1) for layer in range(s.num_layers)) for s in (space, SearchSpace(5))
+    )
+    raise ValueError(
+        f"search.algorithm is 'exhaustive', but the space has {size:,} architectures ({space.num_layers} "
+        f"layers of {len(space.blocks)} blocks): {runs:,} block evaluations per sample, "
+        f"{runs / runs_of_paper:,.0f} times those of the paper's space. Use --search.algorithm evolution, "
+        f"fewer --network.blocks, or allow it with --search.max-evaluations {size}."
+    )
+
+
+def at_least(section: str, minimum: float, **values: float | None) -> None:
+    """Raises ValueError unless every value is None or at least `minimum`."""
+    for name, value in values.items():
+        if value is not None and not value >= minimum:
+            raise ValueError(f"{section}.{name} must be at least {minimum}, got {value}.")
