@@ -209,7 +209,7 @@ def test_unknown_section_is_named() -> None:
 
 @pytest.mark.slow
 def test_quick_bench_runs_from_the_command_line(tmp_path: Path) -> None:
-    sections = ["candidate", "weights"]
+    sections = ["weights"]
     arguments = ["--quick", "--config", "demo", "--out", str(tmp_path), "--sections", *sections]
     assert launch.main(["bench", *arguments]) == 0
     values = json.loads((tmp_path / "bench.json").read_text())
