@@ -12,7 +12,6 @@ import torch
 from test_network import BACKBONES, make
 from torch.nn import functional
 
-import launch
 from pipeline import bench as bench_module
 from pipeline.bench import BenchSettings, check_sections, render_hours, render_table
 from pipeline.bench_cluster import bench_cluster
@@ -205,16 +204,6 @@ def test_unknown_section_is_named() -> None:
     assert check_sections(["training", "candidate"]) == ("candidate", "training")
     with pytest.raises(ValueError, match="'speed'; choose from: candidate, sharing"):
         check_sections(["speed"])
-
-
-@pytest.mark.slow
-def test_quick_bench_runs_from_the_command_line(tmp_path: Path) -> None:
-    sections = ["weights"]
-    arguments = ["--quick", "--config", "demo", "--out", str(tmp_path), "--sections", *sections]
-    assert launch.main(["bench", *arguments]) == 0
-    values = json.loads((tmp_path / "bench.json").read_text())
-    assert values["failures"] == {}
-    assert [*dict.fromkeys(line["section"] for line in values["comparisons"])] == sections
 
 
 @pytest.mark.slow
