@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from pipeline import bench as bench_module
 from pipeline.bench import BenchSettings, check_sections, render_hours, render_table
-from pipeline.bench_cluster import bench_cluster
 from pipeline.bench_convolutions import ConvolutionsAlone, fastest_convolutions
 from pipeline.bench_hours import NUM_WORKERS, Speeds, assumptions, estimate_hours
 from pipeline.bench_subject import generated_subject, training_samples
@@ -204,12 +203,3 @@ def test_unknown_section_is_named() -> None:
     assert check_sections(["training", "candidate"]) == ("candidate", "training")
     with pytest.raises(ValueError, match="'speed'; choose from: candidate, sharing"):
         check_sections(["speed"])
-
-
-@pytest.mark.slow
-def test_virtual_workers_are_fed_by_one_process_each() -> None:
-    cases = bench_cluster(quick=True).facts["cases"]
-    assert [case["num_workers"] for case in cases] == [1, 2, 8]
-    assert all(case["processes_started"] == case["num_workers"] for case in cases)
-    assert all(case["busy_share"] > 0.5 for case in cases)
-    assert all(case["num_evaluations"] >= case["num_workers"] for case in cases)
