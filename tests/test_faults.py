@@ -68,6 +68,7 @@ def wrap_trie(module):
         texts = [str(architecture) for architecture in architectures]
         note = {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id(), "architectures": texts}
         number = write(note)
+        wait_for_processes(FAULTS.get("together", 1))
         time.sleep(FAULTS.get("delay", 0))
         if FAULTS.get("failing") in texts:
             raise ArithmeticError("made to fail")
@@ -113,7 +114,17 @@ class RayThatLosesWeights:
 def write(note):
     with open(HERE / "log.jsonl", "a") as log:
         log.write(json.dumps(note) + "\\n")
-    return len((HERE / "log.jsonl").read_text().splitlines())
+    return len(read())
+
+
+def read():
+    return [json.loads(line) for line in (HERE / "log.jsonl").read_text().splitlines()]
+
+
+def wait_for_processes(number):
+    """Until so many have begun to evaluate; otherwise one may be done with all before another starts."""
+    while len({note["pid"] for note in read()}) < number:
+        time.sleep(0.05)
 
 
 def first_to(name):
@@ -340,7 +351,7 @@ def disturbed(whole: Search, tmp_path: Path) -> Iterator[Search]:
 
 
 def test_killed_evaluator_is_replaced(whole: Search, disturbed: Search) -> None:
-    disturbed.meets(delay=0.5)
+    disturbed.meets(delay=0.5, together=2)
     driver = disturbed.start()
     victim = disturbed.wait_for_evaluations(5)[-1]["pid"]
     os.kill(victim, signal.SIGKILL)
@@ -350,7 +361,7 @@ def test_killed_evaluator_is_replaced(whole: Search, disturbed: Search) -> None:
 
 
 def test_killed_weights_holder_hands_out_the_weights_again(whole: Search, disturbed: Search) -> None:
-    disturbed.meets(delay=0.5)
+    disturbed.meets(delay=0.5, together=2)
     driver = disturbed.start()
     disturbed.wait_for_evaluations(3)
     [holder] = [p for p in disturbed.processes() if "WeightsHolder" in " ".join(p.cmdline())]
@@ -374,7 +385,7 @@ def test_evaluator_that_joins_late_gets_weights_that_were_lost(
 
 
 def test_killed_driver_goes_on_without_evaluating_twice(whole: Search, disturbed: Search) -> None:
-    disturbed.meets(delay=0.5)
+    disturbed.meets(delay=0.5, together=2)
     driver = disturbed.start()
     wait_until(lambda: len(list(disturbed.run.evaluation_parts.glob("*.parquet"))) >= 4)
     kill_family(driver)
@@ -411,12 +422,12 @@ def two_nodes(environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[st
 
 
 def test_lost_node_costs_its_trial_only(whole: Search, disturbed: Search) -> None:
-    disturbed.meets(delay=0.5)
+    disturbed.meets(delay=0.5, together=2)
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:
         ours = {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_TMPDIR": folder}
         with two_nodes(os.environ | ours) as (cluster, address, second):
             driver = disturbed.start("--ray.address", address, **ours)
-            wait_until(lambda: [line["node"] for line in disturbed.evaluated()].count(second) >= 3)
+            wait_until(lambda: [line["node"] for line in disturbed.evaluated()].count(second) >= 2)
             victim = [line["pid"] for line in disturbed.evaluated() if line["node"] == second][-1]
             cluster.stdin.write("remove\n")
             cluster.stdin.flush()
