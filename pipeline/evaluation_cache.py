@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from pipeline.config import Config
 from pipeline.data import RunData
 from pipeline.records import EvaluationRow
 from snn.event_library import SOURCE
+from snn.user_cache import user_cache
 
 
 class EvaluationCache:
@@ -54,10 +54,9 @@ class EvaluationCache:
 
 
 def open_cache(config: Config, data: RunData, *, weights_sha256: str, engine: str) -> EvaluationCache:
-    """The cache for a run's search, in the user's cache folder (`$XDG_CACHE_HOME` or ~/.cache)."""
+    """The cache for a run's search, in the user's cache."""
     key = cache_key(config, data, weights_sha256=weights_sha256, engine=engine)
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return EvaluationCache(user / "autosnn" / "evaluations" / key)
+    return EvaluationCache(user_cache() / "evaluations" / key)
 
 
 def cache_key(config: Config, data: RunData, *, weights_sha256: str, engine: str) -> str:

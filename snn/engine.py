@@ -8,7 +8,7 @@ import torch
 
 from snn.dense import DenseNetwork, Precision
 from snn.event_driven import EventDrivenNetwork
-from snn.event_library import KernelsUnavailable, check_available
+from snn.event_library import is_available
 from snn.inference import InferenceNetwork
 from snn.network import SpikingNetwork
 
@@ -39,8 +39,4 @@ def choose_engine(engine: EngineName, device: torch.device) -> Literal["event_dr
         return engine
     if device.type != "cpu":
         return "dense"
-    try:
-        check_available()
-    except KernelsUnavailable:
-        return "dense"
-    return "event_driven"
+    return "event_driven" if is_available() else "dense"

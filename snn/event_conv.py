@@ -8,9 +8,8 @@ Dimensions: M samples times time steps, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from snn import event_kernels as kernels
-from snn.event_kernels import Connection, Layer, SpikeLists, Workspace
-from snn.event_library import KernelsUnavailable, check_available
+from snn.event_layout import LANES, Connection, Layer, SpikeLists, Workspace, aligned_zeros, kernel_layout
+from snn.event_library import is_available
 
 # Above this share of spikes a dense convolution is as fast.
 _HIGHEST_RATE = 0.2
@@ -49,9 +48,9 @@ class SpikeConv2d(nn.Conv2d):
             and x.dtype == torch.float32
             and self.bias is None
             and self.stride == (1, 1)
-            and self.out_channels % kernels.LANES == 0
+            and self.out_channels % LANES == 0
             and x.is_contiguous(memory_format=torch.channels_last)
-            and _available()
+            and is_available()
         )
 
 
@@ -62,7 +61,7 @@ class _EventConv(torch.autograd.Function):
         layer = _layer(weight, (height, width), padding)
         out = x.new_empty(len(x), height, width, len(weight))
         planes: NDArray[np.float32] = out.numpy()
-        _on_threads(lambda part, start, end: kernels.convolve(layer, part, planes[start:end]), lists)
+        list(_pool().map(partial(kernels.convolve, layer), lists, _shares(planes, lists)))
         ctx.save_for_backward(x, weight)
         ctx.lists, ctx.layer, ctx.padding = lists, layer, padding
         return out.permute(0, 3, 1, 2)
@@ -87,25 +86,17 @@ def _weight_gradient(layer: Layer, lists: list[SpikeLists], out_gradient: Tensor
     planes: NDArray[np.float32] = out_gradient.permute(0, 2, 3, 1).numpy()
     weights = layer.connections[0].weights
     assert weights is not None
-    sums = [kernels.aligned_zeros(weights.size, np.float32).reshape(weights.shape) for _ in lists]
-
-    def collect(part: SpikeLists, start: int, end: int) -> None:
-        place = next(i for i, candidate in enumerate(lists) if candidate is part)
-        kernels.collect_gradient(layer, part, planes[start:end], sums[place])
-
-    _on_threads(collect, lists)
+    sums = [aligned_zeros(weights.size, np.float32).reshape(weights.shape) for _ in lists]
+    list(_pool().map(partial(kernels.collect_gradient, layer), lists, _shares(planes, lists), sums))
     total = np.sum(sums, axis=0) if len(sums) > 1 else sums[0]
     return torch.from_numpy(np.ascontiguousarray(total[:, :, ::-1].transpose(3, 0, 1, 2)))
 
 
 def _layer(weight: Tensor, size: tuple[int, int], padding: int) -> Layer:
-    """The convolution for the kernels: weights in their layout, no neurons."""
-    array = weight.detach().numpy().transpose(1, 2, 3, 0)[:, :, ::-1]
-    laid_out: NDArray[np.float32] = kernels.aligned_zeros(array.size, np.float32).reshape(array.shape)
-    laid_out[:] = array
-    bias = np.zeros(len(weight), np.float32)
-    connection = Connection(laid_out, padding=padding, fan_out=len(weight))
-    return Layer((len(weight), *size), bias, 0.0, 1.0, (connection,))
+    """The convolution for the kernels, without neurons."""
+    weights = kernel_layout(weight.detach().numpy())
+    connection = Connection(weights, padding=padding, fan_out=len(weight))
+    return Layer((len(weight), *size), np.zeros(len(weight), np.float32), 0.0, 1.0, (connection,))
 
 
 def _listed(x: Tensor) -> list[SpikeLists] | None:
@@ -121,22 +112,11 @@ def _listed(x: Tensor) -> list[SpikeLists] | None:
     return None if any(lists is None for lists in found) else [lists for lists in found if lists is not None]
 
 
-def _on_threads(work: Callable[[SpikeLists, int, int], None], lists: list[SpikeLists]) -> None:
-    """Does `work` on each part with the range of its samples."""
-    ends = np.cumsum([part.num_samples for part in lists]).tolist()
-    starts = [0, *ends[:-1]]
-    list(_pool().map(work, lists, starts, ends))
+def _shares(planes: NDArray[np.float32], lists: list[SpikeLists]) -> list[NDArray[np.float32]]:
+    """The planes that belong to each thread's spikes."""
+    return np.split(planes, np.cumsum([part.num_samples for part in lists])[:-1])
 
 
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_name_prefix="event-conv")
-
-
-@cache
-def _available() -> bool:
-    try:
-        check_available()
-    except KernelsUnavailable:
-        return False
-    return True

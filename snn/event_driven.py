@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from snn import event_kernels as kernels
 from snn.blocks import ConvNorm, ShiftedReduction, SkipConnection, SpikingAveragePool
-from snn.event_kernels import Connection, Layer, SpikeLists, Workspace
+from snn.event_layout import LANES, MAX_CHANNELS, MAX_SIZE, Connection, Layer, SpikeLists, Workspace, aligned
 from snn.event_library import check_available
-from snn.event_weights import Half, Plan, aligned, fold, plans, stem_parts
+from snn.event_weights import Half, Plan, fold, plans, stem_parts
 from snn.inference import Fired, Predicted
 from snn.network import VOTERS_PER_CLASS, SpikingNetwork
 from snn.neuron import SpikingNeuron
@@ -165,11 +165,11 @@ class EventDrivenNetwork:
             shapes.append(layer.shape)
             steps.append(Step(plan.name, layer, plan.sources))
         for channels, height, width in shapes:
-            if max(height, width) > kernels.MAX_SIZE or channels > kernels.MAX_CHANNELS:
+            if max(height, width) > MAX_SIZE or channels > MAX_CHANNELS:
                 raise ValueError(
                     f"Part {part} has planes of {height}x{width} with {channels} channels; event-driven "
-                    f"evaluation goes up to {kernels.MAX_SIZE}x{kernels.MAX_SIZE} and "
-                    f"{kernels.MAX_CHANNELS}: choose --search.engine dense."
+                    f"evaluation goes up to {MAX_SIZE}x{MAX_SIZE} and "
+                    f"{MAX_CHANNELS}: choose --search.engine dense."
                 )
         self.programs[part, block] = tuple(steps)
         return shapes[-1]
@@ -184,7 +184,7 @@ def _make_layer(plan: Plan, shapes: list[Shape], arrays: Mapping[str, NDArray[An
     shape = made[0][1]
     bias = arrays.get(f"{plan.name}.bias")
     if bias is None:
-        bias = np.zeros(shape[0] + -shape[0] % kernels.LANES, np.float32)
+        bias = np.zeros(shape[0] + -shape[0] % LANES, np.float32)
     return Layer(shape, bias, leak, plan.neuron.v_threshold, tuple(connection for connection, _ in made))
 
 

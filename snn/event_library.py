@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from snn.user_cache import user_cache
+
 SOURCE = Path(__file__).with_name("event_driven.c")
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
 
@@ -31,6 +33,16 @@ def check_available() -> None:
         KernelsUnavailable: There is no C compiler, or it failed.
     """
     library()
+
+
+@cache
+def is_available() -> bool:
+    """Whether the kernels can be used here."""
+    try:
+        check_available()
+    except KernelsUnavailable:
+        return False
+    return True
 
 
 @cache
@@ -65,7 +77,7 @@ def _compiled() -> Path:
         raise KernelsUnavailable("there is no C compiler here (looked for $CC, cc, gcc, clang)")
     facts = (SOURCE.read_text(encoding="utf-8"), compiler, _FLAGS, platform.machine(), _processor())
     key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autosnn" / "kernels"
+    folder = user_cache() / "kernels"
     library = folder / f"event_driven-{key}.so"
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)

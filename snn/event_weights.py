@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from snn import event_kernels as kernels
 from snn.blocks import (
     ConvNorm,
     MaxPool,
@@ -21,7 +19,8 @@ from snn.blocks import (
     SpikingInvertedBottleneck,
     SpikingResidualBlock,
 )
-from snn.folding import folded_conv, gain_and_leak, reduction_weight
+from snn.event_layout import kernel_layout, padded
+from snn.folding import fold_norm, gain_and_leak, reduction_weight
 from snn.network import SpikingNetwork
 from snn.neuron import SpikingNeuron
 
@@ -134,36 +133,41 @@ def _or_none(shortcut: nn.Module) -> nn.Module | None:
 def _fold_plan(plan: Plan, *, norms_apart: bool) -> Arrays:
     gain, leak = gain_and_leak(plan.neuron)
     arrays: Arrays = {f"{plan.name}.neuron": np.array([gain, leak], np.float32)}
-    total: Tensor | None = None
+    biases: dict[nn.Module, Tensor] = {}  # one for each norm, which both halves of a strided skip share
     for i, module in enumerate(plan.modules):
-        if norms_apart and isinstance(module, ConvNorm | SkipConnection | Half):
-            weight = _bare_weight(module)
-            arrays[f"{plan.name}.norm{i}"] = _norm_values(module, gain)
-        elif isinstance(module, ConvNorm | SkipConnection):
-            weight, bias = folded_conv(module)
-            total = bias if total is None else total + bias
-        elif isinstance(module, Half):
-            weight, bias = folded_conv(module.skip)
-            weight = weight[:, :, module.place :, module.place :][:, :, :1, :1]
-            total = bias
-        elif isinstance(module, nn.Linear):
-            weight = module.weight.detach().double()[:, :, None, None]
-        else:
+        if not isinstance(module, ConvNorm | SkipConnection | Half | nn.Linear):
             continue
-        arrays[f"{plan.name}.weights{i}"] = _kernel_layout(weight * gain)
-    if total is not None:
-        arrays[f"{plan.name}.bias"] = _padded((total * gain).cpu().numpy()).astype(np.float32)
+        weight = _weight(module)
+        if not isinstance(module, nn.Linear):
+            if norms_apart:
+                arrays[f"{plan.name}.norm{i}"] = _norm_values(module, gain)
+            else:
+                weight, biases[_norm(module)] = fold_norm(weight, _norm(module))
+        arrays[f"{plan.name}.weights{i}"] = kernel_layout((weight * gain).cpu().numpy())
+    if biases:
+        arrays[f"{plan.name}.bias"] = padded(
+            (torch.stack(list(biases.values())).sum(0) * gain).cpu().numpy()
+        ).astype(np.float32)
     return arrays
 
 
-def _bare_weight(module: ConvNorm | SkipConnection | Half) -> Tensor:
-    """Weight of a convolution without its norm, float64."""
+def _weight(module: ConvNorm | SkipConnection | Half | nn.Linear) -> Tensor:
+    """Weight [C_out, C_in, K_h, K_w] without its norm, float64; of a linear map [out, in, 1, 1].
+
+    Of one half of a strided skip, zeros where the other half's channels are.
+    """
+    if isinstance(module, nn.Linear):
+        return module.weight.detach().double()[:, :, None, None]
     if isinstance(module, Half):
         assert isinstance(module.skip.conv, ShiftedReduction)
-        weight = reduction_weight(module.skip.conv).detach().double()
-        return weight[:, :, module.place :, module.place :][:, :, :1, :1]
+        pixel = slice(module.place, module.place + 1)
+        return reduction_weight(module.skip.conv).detach().double()[:, :, pixel, pixel]
     assert isinstance(module.conv, nn.Conv2d)
     return module.conv.weight.detach().double()
+
+
+def _norm(module: ConvNorm | SkipConnection | Half) -> nn.BatchNorm2d:
+    return module.skip.norm if isinstance(module, Half) else module.norm
 
 
 def _norm_values(module: ConvNorm | SkipConnection | Half, gain: float) -> NDArray[np.float32]:
@@ -171,7 +175,7 @@ def _norm_values(module: ConvNorm | SkipConnection | Half, gain: float) -> NDArr
 
     Of one half of a strided skip, zeros where the other half's channels are.
     """
-    norm = module.skip.norm if isinstance(module, Half) else module.norm
+    norm = _norm(module)
     values = torch.stack([norm.weight, norm.bias, torch.full_like(norm.bias, norm.eps * gain)]) * gain
     array = values.detach().cpu().numpy()
     if isinstance(module, Half):
@@ -179,22 +183,4 @@ def _norm_values(module: ConvNorm | SkipConnection | Half, gain: float) -> NDArr
         first = module.skip.conv.conv1.out_channels
         array[:2, first:] *= module.place
         array[:2, :first] *= 1 - module.place
-    return _padded(array).astype(np.float32)
-
-
-def _kernel_layout(weight: Tensor) -> NDArray[np.float32]:
-    """[C_out, C_in, K_h, K_w] to [C_in, K_h, K_w backwards, C_out padded]."""
-    return aligned(_padded(weight.cpu().numpy().transpose(1, 2, 3, 0)[:, :, ::-1]))
-
-
-def aligned(array: NDArray[Any]) -> NDArray[np.float32]:
-    """A contiguous copy that begins on a cache line."""
-    made: NDArray[np.float32] = kernels.aligned_zeros(array.size, np.float32).reshape(array.shape)
-    made[:] = array
-    return made
-
-
-def _padded(array: NDArray[Any]) -> NDArray[Any]:
-    """Zeros at the end of the last axis, up to a multiple of LANES."""
-    missing = -array.shape[-1] % kernels.LANES
-    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])
+    return padded(array).astype(np.float32)

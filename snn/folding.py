@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from snn.blocks import ConvNorm, ShiftedReduction, SkipConnection
+from snn.blocks import ShiftedReduction
 from snn.neuron import SpikingNeuron
 
 
@@ -26,17 +26,6 @@ def fold_norm(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
     bias = norm.bias.double() - norm.running_mean.double() * gain
     return weight.double() * gain[:, None, None, None], bias
-
-
-def folded_conv(module: ConvNorm | SkipConnection) -> tuple[Tensor, Tensor]:
-    """`fold_norm` of a module that holds both.
-
-    The two strided convolutions of a reduction are one 2x2 convolution with zeros in it.
-    """
-    conv = module.conv
-    return fold_norm(
-        reduction_weight(conv) if isinstance(conv, ShiftedReduction) else conv.weight, module.norm
-    )
 
 
 def reduction_weight(reduction: ShiftedReduction) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from snn import event_kernels as kernels
 from snn.event_driven import EventDrivenNetwork, Step
-from snn.event_kernels import Layer, SpikeLists
+from snn.event_layout import Layer, SpikeLists, aligned
 from snn.inference import Fired, Predicted
 
 Path = tuple[tuple[str, str], ...]
@@ -57,10 +57,13 @@ class RecalibratedNetwork:
         self.calibration = calibration
         self._batch, self._calibration = network.forks(2)
         self._measured: dict[Path, tuple[_Affine | None, ...]] = {}
+        self._forks: list[RecalibratedNetwork] = []
 
     def forks(self, number: int) -> list[RecalibratedNetwork]:
-        """A network for each of so many threads; each measures for itself."""
-        return [RecalibratedNetwork(self._batch, self.calibration) for _ in range(number)]
+        """A network for each of so many threads; each measures for itself and is handed out again."""
+        while len(self._forks) < number:
+            self._forks.append(RecalibratedNetwork(self._batch, self.calibration))
+        return self._forks[:number]
 
     def encode(self, inputs: Tensor) -> Fired:
         fired = self._batch.encode(inputs)
@@ -74,19 +77,18 @@ class RecalibratedNetwork:
             if calibration is None:
                 calibration = self._calibration_after(reached.path)
             self._measured[path], calibration = self._measure(part, block, calibration)
-        elif calibration is not None:
-            calibration = self._calibration_after(path, start=(len(reached.path), calibration))
+        else:
+            assert calibration is None, "a path was measured, but not the one before it"
         fired = self._batch.run_program(self._program(path), reached.spikes, part=part, place=part)
         return replace(fired, spikes=_Reached(fired.spikes, path, calibration))
 
     def decide(self, reached: _Reached) -> Predicted:
         return self._batch.decide(reached.spikes)
 
-    def _calibration_after(self, path: Path, start: tuple[int, SpikeLists] | None = None) -> SpikeLists:
-        """The calibration samples' spikes behind a path that is measured; `start`: behind so much of it."""
-        done, spikes = start or (0, self._calibration.encode(self.calibration).spikes)
-        for end in range(done + 1, len(path) + 1):
-            part, _ = path[end - 1]
+    def _calibration_after(self, path: Path) -> SpikeLists:
+        """The calibration samples' spikes behind a path that is measured."""
+        spikes: SpikeLists = self._calibration.encode(self.calibration).spikes
+        for end, (part, _) in enumerate(path, start=1):
             program = self._program(path[:end])
             spikes = self._calibration.run_program(program, spikes, part=part, place=part).spikes
         return spikes
@@ -139,6 +141,4 @@ def _with_affine(step: Step, affine: _Affine | None) -> Step:
 
 def _scaled(weights: NDArray[np.float32] | None, gain: NDArray[np.float64]) -> NDArray[np.float32]:
     assert weights is not None
-    made: NDArray[np.float32] = kernels.aligned_zeros(weights.size, np.float32).reshape(weights.shape)
-    np.multiply(weights, gain.astype(np.float32), out=made)
-    return made
+    return aligned(weights * gain.astype(np.float32))

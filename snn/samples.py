@@ -21,6 +21,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from snn.user_cache import user_cache
+
 _FACTS = b"snn.samples"  # key of the schema's metadata
 _SPARE_BYTES = 1 << 20  # the file's own head and foot, generously
 
@@ -180,7 +182,7 @@ def cache_directory(root: Path, key: str) -> Path:
     meant_to_stay = root.is_dir() and not root.stat().st_mode & stat.S_IWUSR
     if (beside / f"{key}.arrow").exists() or (not meant_to_stay and _is_writable(beside)):
         return beside
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autosnn"
+    return user_cache()
 
 
 @contextmanager

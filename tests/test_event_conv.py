@@ -97,7 +97,7 @@ def test_a_training_step_of_a_network_is_the_same(monkeypatch: pytest.MonkeyPatc
 
     rates, ours = step()
     assert len(calls) > 5
-    monkeypatch.setattr(event_conv, "_available", lambda: False)
+    monkeypatch.setattr(event_conv, "is_available", lambda: False)
     expected, theirs = step()
     assert torch.equal(rates, expected)
     assert ours.keys() == theirs.keys()

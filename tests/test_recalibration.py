@@ -68,9 +68,8 @@ def test_sharing_and_batches_change_nothing() -> None:
 def test_paths_measured_before_are_used_by_longer_ones_that_come_later() -> None:
     network = make()
     calibration, (inputs, labels) = batch(network, 30)[0], batch(network, 5)
-    prepared = recalibrated(network, calibration).forks(1)[0]
+    prepared = recalibrated(network, calibration)
     first, second = Architecture(("SRB_k3",) * 5), Architecture(("SRB_k3",) * 3 + ("SCB_k5",) * 2)
-    prepared.forks = lambda number: [prepared]  # type: ignore[method-assign]  # keep what is measured
     evaluate_architectures(prepared, [first], [(inputs, labels)])
     later = evaluate_architectures(prepared, [first, second], [(inputs, labels)])
     fresh = evaluate_architectures(recalibrated(network, calibration), [first, second], [(inputs, labels)])

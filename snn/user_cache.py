@@ -1,0 +1,11 @@
+"""Where a user's cached files lie: prepared data, compiled kernels, evaluations."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def user_cache() -> Path:
+    """`$XDG_CACHE_HOME`/autosnn, or ~/.cache/autosnn; made by whoever writes to it."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autosnn"
