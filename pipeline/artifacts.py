@@ -233,14 +233,23 @@ class RunFolder:
 
 @contextmanager
 def written_atomically(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` to write to; renames it to `path` if nothing was raised."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Gives a temporary path beside `path` to write to; renames it to `path` if nothing was raised.
+
+    Raises:
+        OSError: It cannot be written; the message names `path`, which libraries leave out.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(
+            f"'{path}' cannot be written: {error}. What was written before is kept; when the cause is "
+            "removed, give the same command again."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -27,6 +27,7 @@ from pipeline.ray_session import ray_session
 from pipeline.search_config import SearchConfig
 from pipeline.searcher import EvolutionSearcher
 from pipeline.stopwatch import Comparison, SectionResult
+from pipeline.trials import run_trials
 
 _VIRTUAL_CPUS = 64
 _RESOURCES_VARIABLE = "RAY_OVERRIDE_RESOURCES"  # Ray then believes in CPUs that are not there
@@ -201,25 +202,11 @@ def _run_case(case: Case) -> CaseResult:
     searcher = EvolutionSearcher(
         search, num_workers=case.num_workers, on_rows=lambda _: None, on_extras=lambda _: None
     )
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, tempfile.TemporaryDirectory() as storage:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         fixed = {"folder": folder, "num_workers": case.num_workers, "seconds": case.seconds_per_evaluation}
-        tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(SleepingEvaluator, **fixed), {"cpu": 1}),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                num_samples=-1,
-                max_concurrent_trials=case.num_workers,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name="bench",
-                storage_path=storage,
-                verbose=0,
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        )
+        trainable = tune.with_parameters(SleepingEvaluator, **fixed)
         start = time.time()
-        tuner.fit()
+        run_trials(searcher, trainable, num_workers=case.num_workers)
         wall = time.time() - start
         logs = [_read_log(file) for file in Path(folder).iterdir()]
     return replace(_summary(case, logs, start), wall_seconds=wall)

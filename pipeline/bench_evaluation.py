@@ -6,16 +6,16 @@ import copy
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
 import torch
 
+from pipeline.algorithms import make_search
 from pipeline.bench_convolutions import fastest_convolutions
 from pipeline.bench_subject import Batches, Subject
 from pipeline.console import say
-from pipeline.evolution import SearchSettings, SpikeAwareEvolution
 from pipeline.plain import PLAIN_BATCH_SIZE, convolutions_of, evaluate_plainly
 from pipeline.stopwatch import Comparison, SectionResult, alternate, seconds_of
 from snn.dense import DenseNetwork
@@ -173,12 +173,10 @@ def contiguous_copy(network: SpikingNetwork) -> SpikingNetwork:
 
 def evolved_generations(subject: Subject) -> list[list[Architecture]]:
     """What the evolution asks for, generation by generation, if accuracy is a toy's: many k5, few skips."""
-    fields = SearchSettings.__dataclass_fields__.keys() - {"spikes_reference"}
-    values = {name: getattr(subject.config.search, name) for name in fields}
-    values |= {"max_evaluations": _NUM_GENERATIONS * subject.config.search.population_size}
-    search = SpikeAwareEvolution(
-        subject.config.network.search_space(), SearchSettings(**values, spikes_reference=1.0), seed=0
-    )
+    config = subject.config
+    number = _NUM_GENERATIONS * config.search.population_size
+    settings = replace(config.search, algorithm="evolution", max_evaluations=number)
+    search = make_search(replace(config, seed=0, search=settings), 1.0)
     generations: list[list[Architecture]] = []
     while asked := list(iter(search.ask, None)):
         generations.append([candidate.architecture for candidate in asked])

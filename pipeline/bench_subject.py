@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from pipeline.artifacts import RunFolder
 from pipeline.config import Config, DataConfig
 from pipeline.data import RunData, load_data
-from pipeline.networks import make_network
+from pipeline.networks import load_supernet, make_network
 from snn.network import SpikingNetwork, to_memory_format
 from snn.samples import LabelledSamples
 from snn.search_space import Architecture
@@ -109,8 +109,7 @@ def trained_subject(run: RunFolder, data_root: Path | None = None) -> Subject:
     if data_root is not None:
         config = replace(config, data=replace(config.data, root=data_root))
     data = load_data(config)
-    network = make_network(config.network, data)
-    network.load_state_dict(run.read_supernet_weights())
+    network = load_supernet(run, config.network, data)
     return _subject(config, network, data, f"super-network and data of '{run.path}'")
 
 

@@ -21,7 +21,7 @@ from pipeline.config import Config, RayConfig
 from pipeline.console import say
 from pipeline.ray_session import ray_session
 from pipeline.stopwatch import Comparison, SectionResult
-from pipeline.weights import fetch_weights, start_weights_holder
+from pipeline.weights import SharedWeights, start_weights_holder
 
 _MEBIBYTE = 2**20
 _LARGE = 256  # MiB
@@ -58,7 +58,7 @@ class _Reader:
 
     def _get(self, way: Way, source: Any) -> dict[str, torch.Tensor]:
         if way == "ours":
-            return fetch_weights(source)
+            return SharedWeights(source).tensors()
         if way == "torch_in_ray":
             return ray.get(source[0])
         loaded: dict[str, torch.Tensor] = torch.load(source, weights_only=True)

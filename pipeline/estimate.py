@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import time
+from functools import partial
 
 import torch
 
+from pipeline.stopwatch import seconds_of
 from snn.inference import InferenceNetwork
 from snn.search_space import Architecture, SearchSpace
 from snn.training import SampleSet
@@ -27,12 +27,8 @@ def estimate_seconds(network: InferenceNetwork, space: SearchSpace, samples: Sam
     inputs, labels = samples.batch(samples.indices[:_SAMPLES], torch.device("cpu"))
 
     def measured(architectures: list[Architecture]) -> float:
-        best = math.inf
-        for _ in range(3):
-            start = time.perf_counter()
-            evaluate_architectures(network, architectures, [(inputs, labels)], num_threads=1)
-            best = min(best, time.perf_counter() - start)
-        return best
+        run = partial(evaluate_architectures, network, architectures, [(inputs, labels)], num_threads=1)
+        return min(seconds_of(run) for _ in range(3))
 
     one = measured([Architecture(middle * space.num_layers)])
     from_here_on = 0.0

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import itertools
 
-from pipeline.ask_tell import ArchitectureSearch, Candidate, SearchSettings
+from pipeline.ask_tell import ArchitectureSearch, Candidate
 from snn.search_space import Architecture
-
-__all__ = ["Candidate", "SearchSettings", "SpikeAwareEvolution"]
 
 
 class SpikeAwareEvolution(ArchitectureSearch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from pipeline.artifacts import RunFolder
 from pipeline.config import NetworkConfig
 from pipeline.data import RunData
 from snn.network import SpikingNetwork
@@ -40,3 +41,15 @@ def make_network(
             v_threshold=config.v_threshold,
             init_tau=config.init_tau,
         )
+
+
+def load_supernet(run: RunFolder, config: NetworkConfig, data: RunData) -> SpikingNetwork:
+    """The super-network of a run with its weights.
+
+    Raises:
+        FileNotFoundError: The run has none yet.
+        ValueError: The weights do not have the hash they were written with.
+    """
+    network = make_network(config, data)
+    network.load_state_dict(run.read_supernet_weights())
+    return network

@@ -12,7 +12,7 @@ from pipeline.console import say
 from pipeline.data import load_data
 from pipeline.environment import describe_environment
 from pipeline.formats import duration, percent
-from pipeline.networks import make_network
+from pipeline.networks import load_supernet
 from pipeline.ray_session import ray_session
 from pipeline.report import write_report
 from pipeline.retrain import retrain
@@ -121,8 +121,7 @@ def evaluate(run: RunFolder, config: Config, text: str) -> None:
     architecture = config.network.parse_architecture(text)
     supernet = run.read_supernet()
     data = load_data(config)
-    network = make_network(config.network, data)
-    network.load_state_dict(run.read_supernet_weights())
+    network = load_supernet(run, config.network, data)
     result = evaluate_with_operations(network, architecture, data.search_val(), config, torch.device("cpu"))
     fitness = spike_aware_fitness(
         result.accuracy,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from safetensors.numpy import save_file
 
 from pipeline.algorithms import make_search
 from pipeline.artifacts import RunFolder, file_sha256, write_json, write_with
-from pipeline.ask_tell import ArchitectureSearch
 from pipeline.config import Config
 from pipeline.console import SearchProgress, say
 from pipeline.data import RunData, load_data
@@ -24,16 +22,16 @@ from pipeline.estimate import estimate_seconds
 from pipeline.evaluation_cache import open_cache
 from pipeline.evaluator import Evaluator
 from pipeline.formats import duration
-from pipeline.networks import make_network
+from pipeline.networks import load_supernet
 from pipeline.ray_session import Resources, ray_session
 from pipeline.records import Cost, EvaluationRow, SearchResult, SupernetResult
 from pipeline.searcher import EvolutionSearcher
+from pipeline.trials import run_trials
 from pipeline.weights import start_weights_holder
 from snn.engine import choose_engine
 from snn.event_driven import EventDrivenNetwork
 from snn.event_weights import fold
-
-_TRIES_PER_TRIAL = 3
+from snn.network import SpikingNetwork
 
 
 def search(run: RunFolder, config: Config) -> SearchResult:
@@ -72,8 +70,8 @@ def search(run: RunFolder, config: Config) -> SearchResult:
         with SearchProgress(algorithm, start) as progress:
 
             def on_rows(rows: list[EvaluationRow]) -> None:
-                _append(run, rows)
-                keep([row for row in rows if row.architecture not in known])
+                run.append_evaluations(rows)
+                keep([row for row in rows if row.architecture not in searcher.known])
                 table.extend(rows)
                 progress.update(rows)
 
@@ -85,12 +83,28 @@ def search(run: RunFolder, config: Config) -> SearchResult:
                 on_extras=keep,
                 racing=config.search.racing,
             )
-            with _weights_actor(run, config, data, supernet, engine) as weights_actor:
-                _say_how_long(run, config, data, algorithm, engine, resources, len(known))
-                fixed = {"weights_actor": weights_actor, "engine": engine}
-                trials = _run_trials(
-                    searcher, config, resources, spikes_reference=supernet.spikes_reference, **fixed
+            network = load_supernet(run, config.network, data) if engine == "event_driven" else None
+            with _weights_actor(run, config, supernet, network) as weights_actor:
+                if network is not None and config.search.algorithm == "exhaustive":
+                    _say_how_long(config, data, network, resources, len(known))
+                trainable = tune.with_parameters(
+                    Evaluator,
+                    run_config=config.to_json(),
+                    weights_actor=weights_actor,
+                    engine=engine,
+                    spikes_reference=supernet.spikes_reference,
                 )
+                trials = run_trials(
+                    searcher,
+                    trainable,
+                    num_workers=resources.num_workers,
+                    cpus=config.threads_per_worker,
+                    gpus=resources.gpus_per_worker,
+                )
+        if searcher.failure:
+            raise searcher.failure
+        if searcher.setup_error:
+            raise RuntimeError(f"An evaluator could not start or go on: {searcher.setup_error}")
     seconds = time.perf_counter() - start
     result = _result(searcher, config, resources, table, trials, seconds, engine=engine, num_val=num_val)
     run.close_evaluations(table)
@@ -100,18 +114,16 @@ def search(run: RunFolder, config: Config) -> SearchResult:
 
 @contextmanager
 def _weights_actor(
-    run: RunFolder, config: Config, data: RunData, supernet: SupernetResult, engine: str
+    run: RunFolder, config: Config, supernet: SupernetResult, network: SpikingNetwork | None
 ) -> Iterator[str]:
-    """The name of the actor that hands out the weights in the form that the engine works with."""
+    """The name of the actor that hands out the weights: as they are, or folded if there is a `network`."""
     name = f"weights-{uuid.uuid4().hex}"
     file, sha256 = run.supernet_weights_file, supernet.weights_sha256
     try:
-        if engine == "event_driven":
-            network = make_network(config.network, data)
-            network.load_state_dict(run.read_supernet_weights())
-            norms_apart = config.search.recalibrate > 0
+        if network is not None:
+            arrays = fold(network, norms_apart=config.search.recalibrate > 0)
             file = run.folded_weights_file
-            write_with(file, lambda path: save_file(fold(network, norms_apart=norms_apart), path))
+            write_with(file, lambda path: save_file(arrays, path))
             sha256 = file_sha256(file)
         holder = start_weights_holder(file, sha256, name=name)
         try:
@@ -123,67 +135,16 @@ def _weights_actor(
 
 
 def _say_how_long(
-    run: RunFolder,
-    config: Config,
-    data: RunData,
-    algorithm: ArchitectureSearch,
-    engine: str,
-    resources: Resources,
-    num_known: int,
+    config: Config, data: RunData, network: SpikingNetwork, resources: Resources, num_known: int
 ) -> None:
-    """An estimate for an exhaustive search on the event-driven engine, before it starts."""
-    if config.search.algorithm != "exhaustive" or engine != "event_driven":
-        return
-    network = make_network(config.network, data)
-    network.load_state_dict(run.read_supernet_weights())
-    seconds = estimate_seconds(EventDrivenNetwork(network), algorithm.space, data.search_val())
-    seconds *= max(0.0, 1 - num_known / len(algorithm.space))
+    """An estimate for an exhaustive search, before it starts."""
+    space, samples = config.network.search_space(), data.search_val()
+    seconds = estimate_seconds(EventDrivenNetwork(network), space, samples)
+    seconds *= max(0.0, 1 - num_known / len(space))
     say(
-        f"  {len(algorithm.space):,} architectures on {len(data.search_val()):,} samples with "
-        f"{resources.num_workers} workers: about "
-        f"{duration(seconds / (resources.num_workers * config.threads_per_worker))}"
+        f"  {len(space):,} architectures on {len(samples):,} samples with {resources.num_workers} workers: "
+        f"about {duration(seconds / (resources.num_workers * config.threads_per_worker))}"
     )
-
-
-def _append(run: RunFolder, rows: list[EvaluationRow]) -> None:
-    try:
-        run.append_evaluations(rows)
-    except OSError as error:
-        raise OSError(
-            f"Results cannot be written to '{run.evaluation_parts}': {error}. Those written before are kept; "
-            "when the cause is removed, run the search again."
-        ) from error
-
-
-def _run_trials(
-    searcher: EvolutionSearcher, config: Config, resources: Resources, **fixed: Any
-) -> list[dict[str, Any]]:
-    """Runs trials until the searcher is finished; returns the results of the trials."""
-    trainable = tune.with_parameters(Evaluator, run_config=config.to_json(), **fixed)
-    per_worker = {"cpu": config.threads_per_worker, "gpu": resources.gpus_per_worker}
-    with tempfile.TemporaryDirectory(prefix="tune-") as storage:
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, per_worker),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                num_samples=-1,
-                max_concurrent_trials=resources.num_workers,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name="search",
-                storage_path=storage,
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=_TRIES_PER_TRIAL),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        )
-        grid = tuner.fit()
-        if searcher.failure:
-            raise searcher.failure
-        if searcher.setup_error:
-            raise RuntimeError(f"An evaluator could not start or go on: {searcher.setup_error}")
-        return [grid[i].metrics or {} for i in range(len(grid))]
 
 
 def _result(

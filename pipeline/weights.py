@@ -120,15 +120,6 @@ class SharedWeights:
         return checksum(self.arrays) == self._checksum
 
 
-def fetch_weights(name: str) -> dict[str, torch.Tensor]:
-    """The weights as tensors that share the node's one copy; they must not be written to.
-
-    Args:
-        name: Name of the actor.
-    """
-    return SharedWeights(name).tensors()
-
-
 def checksum(weights: Weights) -> int:
     """A number that changes if any weight does (CRC-32 of all of them in order)."""
     value = 0

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from processes import kill_family, without_times
 from safetensors.torch import save_file
 from torch import nn
 
@@ -27,7 +28,7 @@ from pipeline.config import Config
 from pipeline.data import load_data
 from pipeline.named_configs import named_config
 from pipeline.networks import make_network
-from pipeline.records import Cost, EvaluationRow, SupernetResult
+from pipeline.records import Cost, SupernetResult
 from pipeline.search_config import SearchConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -261,28 +262,11 @@ def python_path(process: psutil.Process) -> str:
         return ""
 
 
-def without_times(rows: list[EvaluationRow]) -> list[dict[str, Any]]:
-    """All that an evaluation's row says, but for times and names of workers."""
-    return [dataclasses.asdict(dataclasses.replace(row, seconds=0.0, worker="")) for row in rows]
-
-
 def wait_until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
-
-
-def kill_family(process: subprocess.Popen[str]) -> None:
-    """kill -9 of a driver and of the Ray processes it started, as far as they live."""
-    if process.poll() is not None:
-        return
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.communicate()
-    for child in family:
-        if child.is_running():
-            child.kill()
 
 
 def tiny_config() -> Config:

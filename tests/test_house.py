@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "snn").glob("*.py")) + sorted((ROOT / "pipeline").glob("*.py"))
 KNOW_RAY = {
     "searcher", "weights", "evaluator", "search", "ray_session", "training_stage", "borrowed",
-    "bench_cluster", "bench_weights",
+    "bench_cluster", "bench_weights", "trials",
 }  # fmt: skip
 LIGHT = (
     "snn.search_space",

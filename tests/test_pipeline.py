@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from processes import kill_family, without_times
 
 from pipeline.artifacts import RunFolder
 from pipeline.named_configs import named_config
@@ -27,15 +28,8 @@ TINY = [
     *("--data.max-train-samples", "200", "--data.max-test-samples", "60"),
     *("--network.channels", "4", "--supernet.epochs", "3", "--supernet.checkpoint-every", "1"),
     *("--search.population-size", "4", "--search.num-parents", "2", "--search.num-mutants", "2"),
-    *(
-        "--search.no-cache",
-        "--search.max-evaluations",
-        "32",
-        "--retrain.epochs",
-        "2",
-        "--retrain.architectures",
-        "best",
-    ),
+    *("--search.no-cache", "--search.max-evaluations", "32"),
+    *("--retrain.epochs", "2", "--retrain.architectures", "best"),
 ]
 
 pytestmark = pytest.mark.slow
@@ -56,19 +50,7 @@ def run_tiny(run_dir: Path, *arguments: object) -> str:
 
 
 def table(run_dir: Path) -> list[dict]:
-    """All that an evaluation's row says, but for times and names of workers."""
-    rows = [dataclasses.asdict(row) for row in RunFolder(run_dir).read_evaluations()]
-    return [{k: v for k, v in row.items() if k not in ("seconds", "worker")} for row in rows]
-
-
-def kill_family(process: subprocess.Popen) -> None:
-    """kill -9 of a driver and of the Ray processes it started."""
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.wait()
-    for child in family:
-        if child.is_running():
-            child.kill()
+    return without_times(RunFolder(run_dir).read_evaluations())
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,45 @@
+"""Runs the trials of a search through Ray Tune, on warm trial actors."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+from ray import tune
+
+from pipeline.searcher import EvolutionSearcher
+
+_TRIES_PER_TRIAL = 3
+
+
+def run_trials(
+    searcher: EvolutionSearcher, trainable: Any, *, num_workers: int, cpus: float = 1, gpus: float = 0
+) -> list[dict[str, Any]]:
+    """Runs trials until the searcher is finished; returns the results of the trials.
+
+    Args:
+        searcher: Says what is evaluated.
+        trainable: A Tune trainable that takes trials as `pipeline.evaluator.Evaluator` does.
+        num_workers: Trial actors at once.
+        cpus: CPUs of each.
+        gpus: GPUs of each, fractions allowed.
+    """
+    with tempfile.TemporaryDirectory(prefix="tune-") as storage:
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,
+                max_concurrent_trials=num_workers,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=storage,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=_TRIES_PER_TRIAL),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+        grid = tuner.fit()
+        return [grid[i].metrics or {} for i in range(len(grid))]

@@ -1,0 +1,28 @@
+"""What tests with real processes share: killing a driver with its family, tables without times."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from typing import Any
+
+import psutil
+
+from pipeline.records import EvaluationRow
+
+
+def kill_family(process: subprocess.Popen[str]) -> None:
+    """kill -9 of a driver and of the Ray processes it started, as far as they live."""
+    if process.poll() is not None:
+        return
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    for child in family:
+        if child.is_running():
+            child.kill()
+
+
+def without_times(rows: list[EvaluationRow]) -> list[dict[str, Any]]:
+    """All that an evaluation's row says, but for times and names of workers."""
+    return [dataclasses.asdict(dataclasses.replace(row, seconds=0.0, worker="")) for row in rows]
