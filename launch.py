@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -24,6 +24,7 @@ Spike-aware architecture search for spiking neural networks, on Ray Tune.
 
   python launch.py demo                         all stages on handwritten digits, about 3 minutes
   python launch.py run NAME [--section.field V] all stages of a named config; goes on where it stopped
+  python launch.py run NAME --run-dir B --reuse-supernet A    ... with the super-network of run A
   python launch.py configs                      the named configs
 
 one stage of a run folder:
@@ -41,11 +42,20 @@ COMMAND --help shows the settings of a command (run NAME --help: all settings, t
 
 
 @dataclass(frozen=True)
-class _RunArguments(Config):
-    """All stages of a run; the defaults are the named config's."""
+class _FolderArguments(Config):
+    """The settings of a run; the defaults are the named config's."""
 
     run_dir: Path = Path("runs")
     """Folder of the run; one that exists goes on where it stopped."""
+
+
+@dataclass(frozen=True)
+class _RunArguments(_FolderArguments):
+    """All stages of a run; the defaults are the named config's."""
+
+    reuse_supernet: Path | None = None
+    """Folder of a run whose finished super-network is taken instead of training one; data, network and
+    training must be the same."""
 
 
 def demo(arguments: Sequence[str]) -> None:
@@ -55,12 +65,13 @@ def demo(arguments: Sequence[str]) -> None:
 
 def run(arguments: Sequence[str]) -> None:
     """All stages of a named config."""
-    config, run_dir = _read_run_arguments("run", arguments)
+    config, read = _read_run_arguments("run", arguments, _RunArguments)
     from pipeline.artifacts import RunFolder
     from pipeline.run import run_all
 
+    supernet = None if read.reuse_supernet is None else RunFolder(read.reuse_supernet)
     with _resume_line(f"python launch.py {' '.join(sys.argv[1:])}"):
-        run_all(RunFolder(run_dir), config)
+        run_all(RunFolder(read.run_dir), config, supernet)
 
 
 def stage(name: str, arguments: Sequence[str]) -> None:
@@ -107,12 +118,12 @@ def retrain(arguments: Sequence[str]) -> None:
         raise ValueError("'retrain --on' needs the folder of the run whose architecture it takes.")
     source, _ = _open(Path(rest.pop(0)), None)
     default = source.path / "transfer" / f"{name}-{text}"
-    config, run_dir = _read_run_arguments("retrain RUN_DIR --on", [name, *rest], run_dir=default)
+    config, read = _read_run_arguments("retrain RUN_DIR --on", [name, *rest], run_dir=default)
     from pipeline.artifacts import RunFolder
     from pipeline.run import run_transfer
 
     with _resume_line(f"python launch.py {' '.join(sys.argv[1:])}"):
-        run_transfer(source, text, RunFolder(run_dir), config)
+        run_transfer(source, text, RunFolder(read.run_dir), config)
 
 
 def evaluate(arguments: Sequence[str]) -> None:
@@ -278,21 +289,25 @@ def _taken_from(arguments: list[str], flag: str, what: str) -> str:
 
 
 def _read_run_arguments(
-    command: str, arguments: Sequence[str], run_dir: Path | None = None
-) -> tuple[Config, Path]:
+    command: str,
+    arguments: Sequence[str],
+    kind: type[_FolderArguments] = _FolderArguments,
+    run_dir: Path | None = None,
+) -> tuple[Config, Any]:
+    """The settings after `NAME`, and with them those that belong to the command alone."""
     if not arguments or arguments[0].startswith("-"):
         names = ", ".join(CONFIGS)
         raise ValueError(f"'{command}' needs the name of a config: one of {names}.")
     name, *rest = arguments
     named = {field.name: getattr(named_config(name), field.name) for field in fields(Config)}
     read = tyro.cli(
-        _RunArguments,
+        kind,
         prog=f"launch.py {command} {name}",
         args=rest,
-        default=_RunArguments(**named, run_dir=run_dir or Path("runs") / name),
+        default=kind(**named, run_dir=run_dir or Path("runs") / name),
     )
     config = Config(**{field.name: getattr(read, field.name) for field in fields(Config)})
-    return _with_data_at(config, config.data.root), read.run_dir
+    return _with_data_at(config, config.data.root), read
 
 
 def _open(run_dir: Path, data_root: Path | None) -> tuple[RunFolder, Config]:

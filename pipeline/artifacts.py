@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import Config, config_from_json
+from pipeline.config import Config, config_from_json, list_differences
 from pipeline.records import (
     Cost,
     EpochRecord,
@@ -119,12 +119,9 @@ class RunFolder:
         """
         if not self.config_file.exists():
             return
-        before, now = self.read_config().identity(), config.identity()
-        changed = [key for key in now if before.get(key) != now[key]]
-        if changed:
-            lines = "\n".join(f"  {key}: {before.get(key)} there, {now[key]} asked for" for key in changed)
+        if differences := list_differences(self.read_config().identity(), config.identity()):
             raise ValueError(
-                f"Run folder '{self.path}' was made with other settings:\n{lines}\n"
+                f"Run folder '{self.path}' was made with other settings:\n{differences}\n"
                 "Choose another folder with --run-dir, or give the settings the folder was made with."
             )
 
@@ -145,6 +142,9 @@ class RunFolder:
             return config_from_json(values)
         except (TypeError, ValueError) as error:
             raise ValueError(f"'{self.config_file}' cannot be read: {error}") from error
+
+    def read_environment(self) -> dict[str, Any]:
+        return self._read(self.environment_file, "start a run with: python launch.py run NAME")
 
     def read_supernet(self) -> SupernetResult:
         values = self._read(self.supernet_file, f"train it with: python launch.py train-supernet {self.path}")

@@ -266,6 +266,15 @@ class Config:
         return {k: v for k, v in flat.items() if not k.startswith("ray.") and k not in elsewhere}
 
 
+def list_differences(there: dict[str, Any], asked: dict[str, Any]) -> str:
+    """A line for each setting of two identities that differs; empty if none does."""
+    return "\n".join(
+        f"  {key}: {there.get(key)} there, {value} asked for"
+        for key, value in asked.items()
+        if there.get(key) != value
+    )
+
+
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():

@@ -61,7 +61,7 @@ class SupernetResult:
     """Stage 1 (supernet.json).
 
     Attributes:
-        source: "trained" here, or the name of the imported checkpoint.
+        source: "trained" here, or the name of the imported checkpoint or of the run it was taken from.
         weights_sha256: Hash of supernet.safetensors.
         spikes_reference: The paper's N_avg, mean spikes per sample of uniformly drawn paths.
         num_train: Samples of D_train.

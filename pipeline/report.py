@@ -7,7 +7,6 @@ is joined from one of the files listed under provenance, beside config, seeds, d
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -253,7 +252,7 @@ def _provenance(
 ) -> dict[str, Any]:
     environment: dict[str, Any] = {}
     if run.environment_file.exists():
-        environment = json.loads(run.environment_file.read_text(encoding="utf-8"))
+        environment = run.read_environment()
     files = [run.config_file, run.environment_file, run.supernet_file, run.evaluations_file, run.best_file]
     files += [run.replay_file, run.event_examples_file]
     files += [run.retrained_metrics_file(number) for number in numbers]

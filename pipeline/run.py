@@ -17,11 +17,20 @@ from pipeline.ray_session import ray_session
 from pipeline.report import write_report
 from pipeline.retrain import retrain
 from pipeline.search import search
-from pipeline.train_supernet import import_checkpoint, train_supernet
+from pipeline.train_supernet import import_checkpoint, reuse_supernet, train_supernet
 
 
-def run_all(run: RunFolder, config: Config) -> None:
-    """All stages of a run; goes on where an earlier attempt stopped."""
+def run_all(run: RunFolder, config: Config, supernet: RunFolder | None = None) -> None:
+    """All stages of a run; goes on where an earlier attempt stopped.
+
+    Args:
+        run: Its folder.
+        config: Its settings.
+        supernet: Run whose finished super-network is taken instead of training one.
+    """
+    run.check(config)
+    if supernet is not None and not run.supernet_file.exists():
+        reuse_supernet(run, config, supernet)
     open_run(run, config)
     with ray_session(config):
         run_supernet(run, config)

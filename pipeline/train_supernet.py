@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.artifacts import RunFolder, file_sha256, write_json, write_with
-from pipeline.config import Config
+from pipeline.artifacts import RunFolder, check_sha256, file_sha256, write_json, write_with
+from pipeline.config import Config, list_differences
 from pipeline.console import say
 from pipeline.data import load_data
 from pipeline.formats import duration, percent
@@ -115,6 +118,36 @@ def import_checkpoint(run: RunFolder, config: Config, checkpoint: Path) -> Super
     )
     write_json(run.supernet_file, result)
     return result
+
+
+def reuse_supernet(run: RunFolder, config: Config, source: RunFolder) -> None:
+    """Starts a run from the finished super-network of another run instead of training one.
+
+    Raises:
+        FileNotFoundError: The other run has no super-network.
+        ValueError: It was trained with other settings or on other data, or its weights were damaged.
+    """
+    result = source.read_supernet()
+    trained_on = source.read_environment()["data"]["D_train"]["fingerprint"]
+    differences = list_differences(
+        _identity(source.read_config(), trained_on),
+        _identity(config, load_data(config).train.fingerprint),
+    )
+    if differences:
+        raise ValueError(
+            f"The super-network of '{source.path}' was trained with other settings:\n{differences}\n"
+            "Give the same ones, or train another one without --reuse-supernet."
+        )
+    check_sha256(source.supernet_weights_file, result.weights_sha256)
+    write_with(run.supernet_weights_file, lambda path: shutil.copyfile(source.supernet_weights_file, path))
+    write_json(run.supernet_file, replace(result, source=f"trained in {source.path}"))
+
+
+def _identity(config: Config, fingerprint: str) -> dict[str, Any]:
+    """What a super-network depends on."""
+    settings = ("seed", "training_threads", "data.", "network.", "supernet.")
+    kept = {key: value for key, value in config.identity().items() if key.startswith(settings)}
+    return kept | {"hash of the data": fingerprint}
 
 
 def _save_weights(run: RunFolder, weights: dict[str, Tensor]) -> str:

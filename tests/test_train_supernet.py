@@ -1,0 +1,79 @@
+"""A finished super-network can be taken over by another run, if it is the one that run would train."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipeline.artifacts import RunFolder, file_sha256, write_json
+from pipeline.config import Config
+from pipeline.named_configs import named_config
+from pipeline.records import Cost, SupernetResult
+from pipeline.run import open_run, run_all
+from pipeline.train_supernet import reuse_supernet
+
+CONFIG = named_config("demo")
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> RunFolder:
+    """A run of CONFIG that has finished stage 1."""
+    run = RunFolder(tmp_path / "trained")
+    open_run(run, CONFIG)
+    save_file({"w": torch.arange(5.0)}, run.supernet_weights_file)
+    sha256 = file_sha256(run.supernet_weights_file)
+    write_json(run.supernet_file, SupernetResult("trained", sha256, 4000.0, 10, 5, 5, Cost()))
+    return run
+
+
+def with_search(config: Config) -> Config:
+    """The same super-network, searched and retrained otherwise and elsewhere."""
+    search = replace(config.search, algorithm="random", max_evaluations=7)
+    return replace(config, search=search, threads_per_worker=2, ray=replace(config.ray, num_workers=3))
+
+
+def test_weights_and_reference_are_taken_over_for_another_search(trained: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "other")
+    reuse_supernet(run, with_search(CONFIG), trained)
+    assert torch.equal(run.read_supernet_weights()["w"], torch.arange(5.0))
+    before, now = trained.read_supernet(), run.read_supernet()
+    assert str(trained.path) in now.source
+    assert replace(now, source=before.source) == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "config"),
+    [
+        ("seed", replace(CONFIG, seed=5)),
+        ("network.channels", replace(CONFIG, network=replace(CONFIG.network, channels=12))),
+        ("supernet.epochs", replace(CONFIG, supernet=replace(CONFIG.supernet, epochs=99))),
+        ("data.train_fraction", replace(CONFIG, data=replace(CONFIG.data, train_fraction=0.7))),
+    ],
+)
+def test_another_training_is_refused_and_leaves_nothing(
+    setting: str, config: Config, trained: RunFolder, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=rf"(?s){setting}: .* asked for.*--reuse-supernet"):
+        run_all(RunFolder(tmp_path / "other"), config, trained)
+    assert not (tmp_path / "other").exists()
+
+
+def test_other_data_of_the_same_name_are_refused(trained: RunFolder, tmp_path: Path) -> None:
+    environment = trained.read_environment()
+    environment["data"]["D_train"]["fingerprint"] = "0" * 64
+    write_json(trained.environment_file, environment)
+    with pytest.raises(ValueError, match="hash of the data"):
+        reuse_supernet(RunFolder(tmp_path / "other"), CONFIG, trained)
+
+
+def test_damaged_and_missing_weights_are_named(trained: RunFolder, tmp_path: Path) -> None:
+    trained.supernet_weights_file.write_bytes(b"rubbish")
+    with pytest.raises(ValueError, match="SHA-256"):
+        reuse_supernet(RunFolder(tmp_path / "other"), CONFIG, trained)
+    trained.supernet_file.unlink()
+    with pytest.raises(FileNotFoundError, match="train-supernet"):
+        reuse_supernet(RunFolder(tmp_path / "other"), CONFIG, trained)
