@@ -67,7 +67,7 @@ def run_search(run: RunFolder, config: Config) -> None:
         result = search(run, config)
         best = result.best
         say(
-            f"  chosen of {result.num_evaluations}: {percent(best.accuracy)} on D_val, "
+            f"  chosen of {result.num_evaluations:,}: {percent(best.accuracy)} on D_val, "
             f"{best.spikes:,.0f} spikes, fitness {best.fitness:.4f}\n    {best.architecture}"
         )
 

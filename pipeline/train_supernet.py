@@ -141,6 +141,7 @@ def reuse_supernet(run: RunFolder, config: Config, source: RunFolder) -> None:
     check_sha256(source.supernet_weights_file, result.weights_sha256)
     write_with(run.supernet_weights_file, lambda path: shutil.copyfile(source.supernet_weights_file, path))
     write_json(run.supernet_file, replace(result, source=f"trained in {source.path}"))
+    say(f"super-network taken from {source.path}")
 
 
 def _identity(config: Config, fingerprint: str) -> dict[str, Any]:
