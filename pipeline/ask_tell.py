@@ -53,7 +53,8 @@ class SearchSettings:
 class ArchitectureSearch(ABC):
     """A search for the architecture of highest accuracy * (spikes / reference) ** lambda.
 
-    A search hands out candidates, none of them twice, and files their results by id; ties break by id.
+    A search hands out candidates, none of them twice, and files their results by id; of equally fit
+    candidates the one of fewer spikes ranks first, then the one of lower id.
     What it hands out depends on seed and results alone, neither on the number of workers nor on the order
     in which they finish. An algorithm says when it may breed and what.
 
@@ -195,12 +196,13 @@ class ArchitectureSearch(ABC):
         return [i for i, result in self.results.items() if result is not None]
 
     def _best_first(self, ids: list[int], exponent: float) -> list[int]:
-        """Ids of scored candidates, the best under a lambda first."""
+        """Ids of scored candidates, the best under a lambda first; of equal ones fewer spikes, then id."""
         keys = {}
         for i in ids:
             result = self._result(i)
             kept = self._excess(result) == 0
-            keys[i] = (not kept, -self._fitness_under(exponent, result) if kept else result.spikes, i)
+            fitness = self._fitness_under(exponent, result)
+            keys[i] = (not kept, -fitness if kept else 0.0, result.spikes, i)
         return sorted(ids, key=keys.__getitem__)
 
     def _result(self, candidate_id: int) -> Evaluation:

@@ -14,6 +14,7 @@ import torch
 
 from pipeline.algorithms import make_search
 from pipeline.bench_convolutions import fastest_convolutions
+from pipeline.bench_deviation import compare_results
 from pipeline.bench_subject import Batches, Subject
 from pipeline.console import say
 from pipeline.plain import PLAIN_BATCH_SIZE, convolutions_of, evaluate_plainly
@@ -29,6 +30,7 @@ from snn.trie import count_block_runs, evaluate_architectures
 _PLAIN_SMALL_BATCH_SIZE = 32
 _FLOOR_BATCH_SIZES = (4, 8, 16, 32, 64)
 _NUM_GENERATIONS = 20
+_DEVIATION_ARCHITECTURES = 16
 _SAMPLE_SIZE = 24
 _SAMPLE_IMAGES = 64
 
@@ -69,6 +71,14 @@ def bench_one_candidate(subject: Subject, *, quick: bool) -> SectionResult:
     }
     timings = alternate(contestants, rounds=3 if quick else 5, longest=30 if quick else 90)
     speed = {name: images[name] / timing.median for name, timing in timings.items()}
+    some = subject.random_architectures(_DEVIATION_ARCHITECTURES, seed=2)
+    some_images = subject.batches(32 if quick else 64, 32)
+    deviation = compare_results(
+        "bfloat16",
+        evaluate_architectures(dense_bfloat16, some, some_images),
+        evaluate_architectures(network, some, some_images),
+        subject.config.search.spike_exponent,
+    )
     plain_numbers = evaluate_plainly(plain_network, architecture, small)
     our_numbers = evaluate_architectures(network, [architecture], small)[0]
     return SectionResult(
@@ -92,6 +102,7 @@ def bench_one_candidate(subject: Subject, *, quick: bool) -> SectionResult:
                 speed["plain_768"],
             ),
             Comparison("spikes of one candidate / plain", "spikes", our_numbers.spikes, plain_numbers[1]),
+            *deviation.comparisons,
         ),
         {
             "architecture": str(architecture),
@@ -101,6 +112,7 @@ def bench_one_candidate(subject: Subject, *, quick: bool) -> SectionResult:
             "convolutions": str(floor),
             "accuracy": {"ours": our_numbers.accuracy, "plain": plain_numbers[0]},
             "spikes": {"ours": our_numbers.spikes, "plain": plain_numbers[1]},
+            "bfloat16": deviation.facts,
         },
     )
 

@@ -34,12 +34,12 @@ def exact_front(rows: Sequence[EvaluationRow]) -> list[Optimum]:
 def exact_optima(
     rows: Sequence[EvaluationRow], spikes_reference: float, exponents: Sequence[float]
 ) -> list[Optimum]:
-    """The row of highest fitness under each lambda; nothing if every row failed."""
+    """The row of highest fitness under each lambda, of equal ones with fewest spikes; [] if all failed."""
     scored = _scored(rows)
     optima = []
     for exponent in exponents if scored else ():
         under = [_under(point, exponent, spikes_reference) for point in scored]
-        optima.append(max(under, key=lambda point: point.fitness))
+        optima.append(max(under, key=lambda point: (point.fitness, -point.spikes)))
     return optima
 
 

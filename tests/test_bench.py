@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,13 @@ from torch.nn import functional
 from pipeline import bench as bench_module
 from pipeline.bench import BenchSettings, check_sections, render_hours, render_table
 from pipeline.bench_convolutions import ConvolutionsAlone, fastest_convolutions
+from pipeline.bench_deviation import compare_results
 from pipeline.bench_hours import NUM_WORKERS, Speeds, assumptions, estimate_hours
 from pipeline.bench_subject import generated_subject, training_samples
 from pipeline.named_configs import named_config
 from pipeline.plain import PlainPath, PlainTrainer, convolutions_of, evaluate_plainly
 from pipeline.stopwatch import Comparison, OtherProcesses, SectionResult, alternate
+from snn.fitness import Evaluation
 from snn.network import firing_rates
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
 from snn.trie import evaluate_architectures
@@ -43,6 +46,18 @@ def one_thread():
 @pytest.fixture(scope="module")
 def subject():
     return generated_subject(named_config("demo"), num_images=200)
+
+
+def test_deviation_of_a_faster_mode_is_seen_in_accuracy_spikes_and_ranks() -> None:
+    exact = [Evaluation(0.1 * i, 100.0 + i, 0.1, 50) for i in range(1, 9)]
+    same = compare_results("mode", exact, exact, -0.08)
+    assert [c.ratio for c in same.comparisons] == pytest.approx([1, 1, 1])
+    assert same.facts["mean_deviation_of_accuracy"] == same.facts["mean_relative_deviation_of_spikes"] == 0
+    turned = [replace(e, accuracy=0.9 - e.accuracy, spikes=1.1 * e.spikes) for e in exact]
+    other = compare_results("mode", turned, exact, -0.08)
+    assert [c.ratio for c in other.comparisons] == pytest.approx([1.1, 1, -1])
+    assert other.facts["mean_relative_deviation_of_spikes"] == pytest.approx(0.1)
+    assert other.facts["mean_deviation_of_accuracy"] == pytest.approx(0.4)
 
 
 def assert_plain_agrees(network, architecture, samples) -> None:

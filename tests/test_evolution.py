@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -83,6 +84,14 @@ def test_search_depends_on_seed_and_results_but_not_on_their_order() -> None:
     shuffler = random.Random(1)
     assert run(make()) == run(make(), lambda asked: shuffler.sample(asked, len(asked)))
     assert run(make()) != run(make(seed=1))
+
+
+def test_of_equally_fit_candidates_the_one_of_fewer_spikes_ranks_first() -> None:
+    search = make(spike_exponent=0.0)
+    for candidate in ask_all(search):
+        search.tell(candidate.id, replace(evaluate(candidate.architecture), accuracy=0.5))
+    spikes = [search.results[candidate.id].spikes for candidate in search.ranking()]
+    assert spikes == sorted(spikes) and spikes[0] < spikes[-1]
 
 
 def test_generations_are_bred_from_the_best_of_all_seen() -> None:

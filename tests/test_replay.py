@@ -103,6 +103,12 @@ def test_optimum_of_a_lambda_is_the_first_row_of_highest_fitness() -> None:
     assert exact_optima([failed(rows[0])], REFERENCE, [0.0]) == []
 
 
+def test_optimum_of_lambda_zero_is_on_the_front_though_others_are_as_accurate() -> None:
+    rows = [replace(row, accuracy=0.5) for row in make_table(SMALL)]
+    (optimum,) = exact_optima(rows, REFERENCE, [0.0])
+    assert optimum.spikes == min(row.spikes for row in rows) < rows[0].spikes
+
+
 def test_best_within_a_budget_is_the_most_accurate_that_keeps_it() -> None:
     rows = make_table(SMALL)
     assert best_within(rows, min(row.spikes for row in rows) - 1) is None
