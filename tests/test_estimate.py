@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
-import time
-
-import torch
+import numpy as np
+import pytest
 from test_event_driven import batch, make
 
+from pipeline import estimate
 from pipeline.estimate import estimate_seconds
 from snn.engine import make_inference
-from snn.search_space import SearchSpace
-from snn.trie import evaluate_architectures
+from snn.search_space import Architecture, SearchSpace
+
+SPACE = SearchSpace(5)
+COSTS = (0.5, 3.0, 0.25, 2.0, 1.0)  # seconds of a block in each layer
+STEM = 4.0
 
 
-def test_estimate_is_of_the_right_order() -> None:
-    class Samples:
-        def __init__(self) -> None:
-            self.inputs, self.labels = batch(network, 8)
-            self.indices = torch.arange(8)
+class Samples:
+    """16 samples, of which the estimate may take as many as it likes."""
 
-        def __len__(self) -> int:
-            return 8
+    def __init__(self) -> None:
+        self.indices = np.arange(16)
+        self.inputs, self.labels = batch(make(), 16)
 
-        def batch(self, indices, _device):
-            return self.inputs[indices], self.labels[indices]
+    def __len__(self) -> int:
+        return len(self.indices)
 
-    network = make()
-    samples, prepared = Samples(), make_inference(network)
-    space = SearchSpace(5)
-    estimated = estimate_seconds(prepared, space, samples)
-    start = time.perf_counter()
-    evaluate_architectures(prepared, list(space), [(samples.inputs, samples.labels)], num_threads=1)
-    measured = time.perf_counter() - start
-    assert measured / 8 < estimated < measured * 8
+    def batch(self, indices, _device):
+        return self.inputs[indices], self.labels[indices]
+
+
+def seconds(architectures: list[Architecture], num_samples: int) -> float:
+    """What a shared evaluation takes: the stem once, then each prefix once."""
+    prefixes = {a.blocks[: layer + 1] for a in architectures for layer in range(SPACE.num_layers)}
+    return num_samples * (STEM + sum(COSTS[len(prefix) - 1] for prefix in prefixes))
+
+
+def test_estimate_is_the_time_of_the_whole_space_for_all_samples(monkeypatch) -> None:
+    def pretended(run) -> float:
+        _network, architectures, [(_inputs, labels)] = run.args
+        return seconds(architectures, len(labels))
+
+    monkeypatch.setattr(estimate, "seconds_of", pretended)
+    samples = Samples()
+    expected = seconds(list(SPACE), len(samples))
+    assert estimate_seconds(None, SPACE, samples) == pytest.approx(expected, rel=0.01)
+
+
+def test_estimate_of_a_network_is_a_time() -> None:
+    found = estimate_seconds(make_inference(make()), SPACE, Samples())
+    assert 0 < found < float("inf")
