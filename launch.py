@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import tyro
 
@@ -58,6 +58,9 @@ class _RunArguments(_FolderArguments):
     training must be the same."""
 
 
+_Arguments = TypeVar("_Arguments", bound=_FolderArguments)
+
+
 def demo(arguments: Sequence[str]) -> None:
     """All stages on built-in data."""
     run(["demo", *arguments])
@@ -65,7 +68,7 @@ def demo(arguments: Sequence[str]) -> None:
 
 def run(arguments: Sequence[str]) -> None:
     """All stages of a named config."""
-    config, read = _read_run_arguments("run", arguments, _RunArguments)
+    config, read = _read_run_arguments(_RunArguments, "run", arguments)
     from pipeline.artifacts import RunFolder
     from pipeline.run import run_all
 
@@ -118,7 +121,9 @@ def retrain(arguments: Sequence[str]) -> None:
         raise ValueError("'retrain --on' needs the folder of the run whose architecture it takes.")
     source, _ = _open(Path(rest.pop(0)), None)
     default = source.path / "transfer" / f"{name}-{text}"
-    config, read = _read_run_arguments("retrain RUN_DIR --on", [name, *rest], run_dir=default)
+    config, read = _read_run_arguments(
+        _FolderArguments, "retrain RUN_DIR --on", [name, *rest], run_dir=default
+    )
     from pipeline.artifacts import RunFolder
     from pipeline.run import run_transfer
 
@@ -186,7 +191,7 @@ def import_checkpoint(arguments: Sequence[str]) -> None:
     name = "cifar10"
     if rest[:1] == ["--config"] and len(rest) > 1:
         name, rest = rest[1], rest[2:]
-    config, _ = _read_run_arguments("import-checkpoint", [name, *rest])
+    config, _ = _read_run_arguments(_FolderArguments, "import-checkpoint", [name, *rest])
     from pipeline.artifacts import RunFolder
     from pipeline.run import run_import
 
@@ -289,11 +294,8 @@ def _taken_from(arguments: list[str], flag: str, what: str) -> str:
 
 
 def _read_run_arguments(
-    command: str,
-    arguments: Sequence[str],
-    kind: type[_FolderArguments] = _FolderArguments,
-    run_dir: Path | None = None,
-) -> tuple[Config, Any]:
+    kind: type[_Arguments], command: str, arguments: Sequence[str], run_dir: Path | None = None
+) -> tuple[Config, _Arguments]:
     """The settings after `NAME`, and with them those that belong to the command alone."""
     if not arguments or arguments[0].startswith("-"):
         names = ", ".join(CONFIGS)

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from pipeline.artifacts import RunFolder, write_json
+from pipeline.artifacts import RunFolder
 from pipeline.bench_cluster import bench_cluster
 from pipeline.bench_evaluation import bench_one_candidate, bench_sharing
 from pipeline.bench_hours import Speeds, StageHours, assumptions, estimate_hours
@@ -24,6 +24,7 @@ from pipeline.bench_weights import bench_weights
 from pipeline.config import Config
 from pipeline.console import say
 from pipeline.environment import describe_environment
+from pipeline.files import write_json
 from pipeline.formats import duration
 from pipeline.stopwatch import Comparison, OtherProcesses, SectionResult
 

@@ -15,10 +15,10 @@ import ray
 import torch
 from safetensors.torch import save_file
 
-from pipeline.artifacts import file_sha256
 from pipeline.bench_subject import Subject
 from pipeline.config import Config, RayConfig
 from pipeline.console import say
+from pipeline.files import file_sha256
 from pipeline.ray_session import ray_session
 from pipeline.stopwatch import Comparison, SectionResult
 from pipeline.weights import SharedWeights, start_weights_holder

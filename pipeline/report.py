@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from pipeline.artifacts import RunFolder, file_sha256, write_json, write_text
+from pipeline.artifacts import RunFolder
 from pipeline.config import Config
+from pipeline.files import file_sha256, write_json, write_text
 from pipeline.records import Cost, EvaluationRow, RetrainResult, SearchResult, SupernetResult
 from pipeline.report_exact import join_exact
 from pipeline.report_frames import read_examples

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from safetensors.torch import save_file
 
-from pipeline.artifacts import RunFolder, write_json, write_with
+from pipeline.artifacts import RunFolder
 from pipeline.config import Config
 from pipeline.console import say
+from pipeline.files import write_json, write_with
 from pipeline.formats import percent
 from pipeline.ray_session import ray_session
 from pipeline.records import EpochRecord, PaperProtocol, RetrainResult

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.artifacts import RunFolder, write_json
+from pipeline.artifacts import RunFolder
 from pipeline.config import Config
 from pipeline.console import say
 from pipeline.data import load_data
 from pipeline.environment import describe_environment
+from pipeline.files import write_json
 from pipeline.formats import duration, percent
 from pipeline.networks import load_supernet
 from pipeline.ray_session import ray_session
@@ -28,10 +29,7 @@ def run_all(run: RunFolder, config: Config, supernet: RunFolder | None = None) -
         config: Its settings.
         supernet: Run whose finished super-network is taken instead of training one.
     """
-    run.check(config)
-    if supernet is not None and not run.supernet_file.exists():
-        reuse_supernet(run, config, supernet)
-    open_run(run, config)
+    open_run(run, config, supernet)
     with ray_session(config):
         run_supernet(run, config)
         run_search(run, config)
@@ -39,15 +37,22 @@ def run_all(run: RunFolder, config: Config, supernet: RunFolder | None = None) -
     run_report(run, config)
 
 
-def open_run(run: RunFolder, config: Config) -> None:
+def open_run(run: RunFolder, config: Config, supernet: RunFolder | None = None) -> None:
     """Makes the run folder, or checks that it was made with these settings; opens the data once.
 
+    Args:
+        run: Its folder.
+        config: Its settings.
+        supernet: As in `run_all`.
+
     Raises:
-        ValueError: The folder holds a run of other settings.
-        FileNotFoundError: The data set is missing.
+        ValueError: The folder holds a run of other settings, or `supernet` is not this run's.
+        FileNotFoundError: The data set or the super-network is missing.
     """
     run.check(config)
     data = load_data(config)
+    if supernet is not None and not run.supernet_file.exists():
+        reuse_supernet(run, data, supernet)
     if not run.environment_file.exists():
         write_json(run.environment_file, describe_environment(data))
     if config.data.is_events and not run.event_examples_file.exists():

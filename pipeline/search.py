@@ -14,13 +14,14 @@ from ray import tune
 from safetensors.numpy import save_file
 
 from pipeline.algorithms import make_search
-from pipeline.artifacts import RunFolder, file_sha256, write_json, write_with
+from pipeline.artifacts import RunFolder
 from pipeline.config import Config
 from pipeline.console import SearchProgress, say
 from pipeline.data import RunData, load_data
 from pipeline.estimate import estimate_seconds
 from pipeline.evaluation_cache import open_cache
 from pipeline.evaluator import Evaluator
+from pipeline.files import file_sha256, write_json, write_with
 from pipeline.formats import duration
 from pipeline.networks import load_supernet
 from pipeline.ray_session import Resources, ray_session

@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.artifacts import RunFolder, check_sha256, file_sha256, write_json, write_with
+from pipeline.artifacts import RunFolder
 from pipeline.config import Config, list_differences
 from pipeline.console import say
-from pipeline.data import load_data
+from pipeline.data import RunData, load_data
+from pipeline.files import check_sha256, file_sha256, write_json, write_with
 from pipeline.formats import duration, percent
 from pipeline.networks import make_network
 from pipeline.ray_session import ray_session
@@ -120,8 +121,8 @@ def import_checkpoint(run: RunFolder, config: Config, checkpoint: Path) -> Super
     return result
 
 
-def reuse_supernet(run: RunFolder, config: Config, source: RunFolder) -> None:
-    """Starts a run from the finished super-network of another run instead of training one.
+def reuse_supernet(run: RunFolder, data: RunData, source: RunFolder) -> None:
+    """Starts a run on `data` from the finished super-network of another run instead of training one.
 
     Raises:
         FileNotFoundError: The other run has no super-network.
@@ -131,7 +132,7 @@ def reuse_supernet(run: RunFolder, config: Config, source: RunFolder) -> None:
     trained_on = source.read_environment()["data"]["D_train"]["fingerprint"]
     differences = list_differences(
         _identity(source.read_config(), trained_on),
-        _identity(config, load_data(config).train.fingerprint),
+        _identity(data.config, data.train.fingerprint),
     )
     if differences:
         raise ValueError(

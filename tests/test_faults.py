@@ -23,9 +23,10 @@ from processes import kill_family, without_times
 from safetensors.torch import save_file
 from torch import nn
 
-from pipeline.artifacts import RunFolder, file_sha256, write_json, write_with
+from pipeline.artifacts import RunFolder
 from pipeline.config import Config
 from pipeline.data import load_data
+from pipeline.files import file_sha256, write_json, write_with
 from pipeline.named_configs import named_config
 from pipeline.networks import make_network
 from pipeline.records import Cost, SupernetResult

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import launch
-from pipeline.artifacts import RunFolder, write_json
+from pipeline.artifacts import RunFolder
 from pipeline.config import Config
 from pipeline.exact import (
     PAPER_EXPONENTS,
@@ -22,6 +22,7 @@ from pipeline.exact import (
     lambda_intervals,
     studied_exponents,
 )
+from pipeline.files import write_json
 from pipeline.named_configs import named_config
 from pipeline.records import Cost, EvaluationRow, SearchResult
 from pipeline.replay import replay, replay_table

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from test_report import ENVIRONMENT, PARTS, finished_run
 
-from pipeline.artifacts import RunFolder, write_json
+from pipeline.artifacts import RunFolder
+from pipeline.files import write_json
 from pipeline.named_configs import named_config
 from pipeline.report import write_report
 from pipeline.report_frames import GROUND_COLOUR, frames_picture, mixed_colour

@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.artifacts import RunFolder, file_sha256, write_json
+from pipeline.artifacts import RunFolder
 from pipeline.config import Config
+from pipeline.data import load_data
+from pipeline.files import file_sha256, write_json
 from pipeline.named_configs import named_config
 from pipeline.records import Cost, SupernetResult
 from pipeline.run import open_run, run_all
@@ -38,7 +40,7 @@ def with_search(config: Config) -> Config:
 
 def test_weights_and_reference_are_taken_over_for_another_search(trained: RunFolder, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "other")
-    reuse_supernet(run, with_search(CONFIG), trained)
+    reuse_supernet(run, load_data(with_search(CONFIG)), trained)
     assert torch.equal(run.read_supernet_weights()["w"], torch.arange(5.0))
     before, now = trained.read_supernet(), run.read_supernet()
     assert str(trained.path) in now.source
@@ -67,13 +69,13 @@ def test_other_data_of_the_same_name_are_refused(trained: RunFolder, tmp_path: P
     environment["data"]["D_train"]["fingerprint"] = "0" * 64
     write_json(trained.environment_file, environment)
     with pytest.raises(ValueError, match="hash of the data"):
-        reuse_supernet(RunFolder(tmp_path / "other"), CONFIG, trained)
+        reuse_supernet(RunFolder(tmp_path / "other"), load_data(CONFIG), trained)
 
 
 def test_damaged_and_missing_weights_are_named(trained: RunFolder, tmp_path: Path) -> None:
     trained.supernet_weights_file.write_bytes(b"rubbish")
     with pytest.raises(ValueError, match="SHA-256"):
-        reuse_supernet(RunFolder(tmp_path / "other"), CONFIG, trained)
+        reuse_supernet(RunFolder(tmp_path / "other"), load_data(CONFIG), trained)
     trained.supernet_file.unlink()
     with pytest.raises(FileNotFoundError, match="train-supernet"):
-        reuse_supernet(RunFolder(tmp_path / "other"), CONFIG, trained)
+        reuse_supernet(RunFolder(tmp_path / "other"), load_data(CONFIG), trained)
