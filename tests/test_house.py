@@ -1,8 +1,10 @@
-"""The rules of the house: who may import whom."""
+"""The rules of the house: who may import whom, in every package however deep."""
 
 from __future__ import annotations
 
 import ast
+import functools
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +12,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = sorted((ROOT / "snn").glob("*.py")) + sorted((ROOT / "pipeline").glob("*.py"))
+PACKAGES = ("snn", "pipeline")
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
 KNOW_RAY = {
-    "searcher", "weights", "evaluator", "search", "ray_session", "training_stage", "borrowed",
-    "bench_cluster", "bench_weights", "trials",
-}  # fmt: skip
+    "pipeline.searcher",
+    "pipeline.weights",
+    "pipeline.evaluator",
+    "pipeline.search",
+    "pipeline.ray_session",
+    "pipeline.training_stage",
+    "pipeline.borrowed",
+    "pipeline.bench_cluster",
+    "pipeline.bench_weights",
+    "pipeline.trials",
+}
 LIGHT = (
     "snn.search_space",
     "snn.fitness",
@@ -28,26 +43,54 @@ LIGHT = (
 )
 
 
+@functools.cache
+def syntax_tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
-    """Names of the modules a file imports."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    """Names of the modules a file imports; `from package import module` names the module."""
+    tree = syntax_tree(path)
     nodes = tree.body if top_level_only else list(ast.walk(tree))
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    return names | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= (inside & FILES.keys()) or {node.module or ""}
+    return names
 
 
-def packages(path: Path, **options: bool) -> set[str]:
+def top_packages(path: Path, **options: bool) -> set[str]:
     return {name.split(".")[0] for name in imported(path, **options)}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")
-def test_module_stays_in_its_room(path: Path) -> None:
-    if path.parent.name == "snn":
-        assert not packages(path) & {"pipeline", "ray", "launch"}
-    elif path.stem not in KNOW_RAY:
-        assert "ray" not in packages(path)
-    assert not packages(path, top_level_only=True) & {"tonic", "torchvision"}
+def test_every_package_is_walked() -> None:
+    folders = {
+        path.parent
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    for folder in folders:
+        code = any(file.suffix == ".py" for file in folder.iterdir())
+        assert not code or (folder / "__init__.py").exists(), f"{folder} holds modules but is no package"
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_module_stays_in_its_room(module: str) -> None:
+    path = FILES[module]
+    if module.startswith("snn"):
+        assert not top_packages(path) & {"pipeline", "ray", "launch"}
+    elif module not in KNOW_RAY:
+        assert "ray" not in top_packages(path)
+    assert not top_packages(path, top_level_only=True) & {"tonic", "torchvision"}
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_named_modules_exist() -> None:
+    for module in (*KNOW_RAY, *LIGHT):
+        assert importlib.util.find_spec(module), f"the rules name {module}, which does not exist"
 
 
 @pytest.mark.parametrize("module", LIGHT)
@@ -57,12 +100,12 @@ def test_light_module_loads_neither_torch_nor_ray(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")
-def test_no_eval_and_no_global_random_numbers(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+@pytest.mark.parametrize("module", FILES)
+def test_no_eval_and_no_global_random_numbers(module: str) -> None:
+    for node in ast.walk(syntax_tree(FILES[module])):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert called not in {"eval", "exec", "pickle.load", "pickle.loads"}
-            module, _, function = called.rpartition(".")
-            if module in {"random", "np.random"}:
+            owner, _, function = called.rpartition(".")
+            if owner in {"random", "np.random"}:
                 assert function in {"Random", "Generator", "PCG64", "SeedSequence", "default_rng"}
