@@ -15,7 +15,7 @@ from pipeline.files import write_json
 from pipeline.formats import duration, percent
 from pipeline.networks import load_supernet
 from pipeline.ray_session import ray_session
-from pipeline.report import write_report
+from pipeline.report.join import write_report
 from pipeline.retrain import retrain
 from pipeline.search import search
 from pipeline.train_supernet import import_checkpoint, reuse_supernet, train_supernet

@@ -26,7 +26,7 @@ from pipeline.files import write_json
 from pipeline.named_configs import named_config
 from pipeline.records import Cost, EvaluationRow, SearchResult
 from pipeline.replay import replay, replay_table
-from pipeline.report import write_report
+from pipeline.report.join import write_report
 from snn.fitness import spike_aware_fitness
 
 REFERENCE = 20_000.0

@@ -23,8 +23,8 @@ from pipeline.records import (
     SearchResult,
     SupernetResult,
 )
-from pipeline.report import write_report
-from pipeline.report_html import render, result_sentence
+from pipeline.report.join import write_report
+from pipeline.report.render import render, result_sentence
 from snn.fitness import Evaluation, spike_aware_fitness
 
 CONFIG = replace(named_config("cifar10_small"), seed=7)

@@ -18,8 +18,8 @@ from test_report import ENVIRONMENT, PARTS, finished_run
 from pipeline.artifacts import RunFolder
 from pipeline.files import write_json
 from pipeline.named_configs import named_config
-from pipeline.report import write_report
-from pipeline.report_frames import GROUND_COLOUR, frames_picture, mixed_colour
+from pipeline.report.frames import GROUND_COLOUR, frames_picture, mixed_colour
+from pipeline.report.join import write_report
 from snn.fitness import TimeCourse
 
 SIMULATED = "The events are SIMULATED by <a model>; no camera recorded them."

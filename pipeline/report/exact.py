@@ -19,8 +19,8 @@ from pipeline.exact import (
 )
 from pipeline.records import EvaluationRow, ReplayResult
 from pipeline.replay import until_text
-from pipeline.report_figures import line_style, styled_chart
-from pipeline.report_page import escape, note, section, table, unit
+from pipeline.report.figures import line_style, styled_chart
+from pipeline.report.page import escape, note, section, table, unit
 
 
 def join_exact(

@@ -15,9 +15,9 @@ from pipeline.artifacts import RunFolder
 from pipeline.config import Config
 from pipeline.files import file_sha256, write_json, write_text
 from pipeline.records import Cost, EvaluationRow, RetrainResult, SearchResult, SupernetResult
-from pipeline.report_exact import join_exact
-from pipeline.report_frames import read_examples
-from pipeline.report_html import render
+from pipeline.report.exact import join_exact
+from pipeline.report.frames import read_examples
+from pipeline.report.render import render
 from snn.fitness import pareto_front
 from snn.search_space import Architecture, Pool, SearchedLayer
 

@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline import formats as fmt
-from pipeline.report_drawing import network_drawing
-from pipeline.report_events import recordings, simulated
-from pipeline.report_exact import exact
-from pipeline.report_figures import epoch_chart, evaluations_chart, fitness_chart
-from pipeline.report_frames import EventExamples
-from pipeline.report_page import columns, escape, facts, missing, note, page, section, table, unit
-from pipeline.report_provenance import STAGE_NAMES, cost, failures, provenance
-from pipeline.report_time import over_time
+from pipeline.report.drawing import network_drawing
+from pipeline.report.events import recordings, simulated
+from pipeline.report.exact import exact
+from pipeline.report.figures import epoch_chart, evaluations_chart, fitness_chart
+from pipeline.report.frames import EventExamples
+from pipeline.report.over_time import over_time
+from pipeline.report.page import columns, escape, facts, missing, note, page, section, table, unit
+from pipeline.report.provenance import STAGE_NAMES, cost, failures, provenance
 
 
 def render(report: dict[str, Any], examples: EventExamples | None = None) -> str:
-    """The page of a report as made by `pipeline.report.join_report`; all text in it is escaped.
+    """The page of a report as made by `pipeline.report.join.join_report`; all text in it is escaped.
 
     Args:
         report: The joined report.

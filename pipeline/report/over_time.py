@@ -8,8 +8,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from pipeline.report_figures import ACCENT, line_style, percent_axis, styled_chart, whole_ticks
-from pipeline.report_page import columns, note, section, unit
+from pipeline.report.figures import ACCENT, line_style, percent_axis, styled_chart, whole_ticks
+from pipeline.report.page import columns, note, section, unit
 
 _WRITTEN_STEPS = 10  # with more, numbers do not fit into the heatmap's cells
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import formats as fmt
-from pipeline.report_frames import (
+from pipeline.report.frames import (
     OFF_COLOUR,
     ON_COLOUR,
     EventExamples,
@@ -16,7 +16,7 @@ from pipeline.report_frames import (
     mixed_colour,
     png_address,
 )
-from pipeline.report_page import callout, escape, note, section, table
+from pipeline.report.page import callout, escape, note, section, table
 
 _MOST_STEPS = 8
 _MOST_CLASSES = 12

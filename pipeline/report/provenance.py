@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline import formats as fmt
-from pipeline.report_page import columns, escape, facts, folded, note, section, table
+from pipeline.report.page import columns, escape, facts, folded, note, section, table
 
 STAGE_NAMES = {"supernet": "Super-network", "search": "Search", "retrain": "Retraining"}
 

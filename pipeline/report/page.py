@@ -8,7 +8,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from pipeline.report_figures import ACCENT, INK, MUTED
+from pipeline.report.figures import ACCENT, INK, MUTED
 
 
 def page(title: str, body: str) -> str:
