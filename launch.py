@@ -229,8 +229,8 @@ def bench(arguments: Sequence[str]) -> None:
     # Threads that wait for each other by spinning fall far behind where other processes use the CPUs too, the
     # plain way most of all. torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from pipeline.bench import BenchSettings, check_sections
-    from pipeline.bench import bench as run_bench
+    from pipeline.bench.run import BenchSettings, check_sections
+    from pipeline.bench.run import bench as run_bench
 
     run_bench(BenchSettings(named_config(name), out, quick, check_sections(sections), supernet, root, price))
 

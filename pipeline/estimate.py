@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
+from timeit import repeat
 
 import torch
 
-from pipeline.stopwatch import seconds_of
 from snn.inference import InferenceNetwork
 from snn.search_space import Architecture, SearchSpace
 from snn.training import SampleSet
@@ -28,7 +28,7 @@ def estimate_seconds(network: InferenceNetwork, space: SearchSpace, samples: Sam
 
     def measured(architectures: list[Architecture]) -> float:
         run = partial(evaluate_architectures, network, architectures, [(inputs, labels)], num_threads=1)
-        return min(seconds_of(run) for _ in range(3))
+        return min(repeat(run, number=1, repeat=3))
 
     one = measured([Architecture(middle * space.num_layers)])
     from_here_on = 0.0

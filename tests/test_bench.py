@@ -13,15 +13,15 @@ import torch
 from test_network import BACKBONES, make
 from torch.nn import functional
 
-from pipeline import bench as bench_module
-from pipeline.bench import BenchSettings, check_sections, render_hours, render_table
-from pipeline.bench_convolutions import ConvolutionsAlone, fastest_convolutions
-from pipeline.bench_deviation import compare_results
-from pipeline.bench_hours import NUM_WORKERS, Speeds, assumptions, estimate_hours
-from pipeline.bench_subject import generated_subject, training_samples
+from pipeline.bench import run as bench_module
+from pipeline.bench.convolutions import ConvolutionsAlone, fastest_convolutions
+from pipeline.bench.deviation import compare_results
+from pipeline.bench.hours import NUM_WORKERS, Speeds, assumptions, estimate_hours
+from pipeline.bench.plain import PlainPath, PlainTrainer, convolutions_of, evaluate_plainly
+from pipeline.bench.run import BenchSettings, check_sections, render_hours, render_table
+from pipeline.bench.stopwatch import Comparison, OtherProcesses, SectionResult, alternate
+from pipeline.bench.subject import generated_subject, training_samples
 from pipeline.named_configs import named_config
-from pipeline.plain import PlainPath, PlainTrainer, convolutions_of, evaluate_plainly
-from pipeline.stopwatch import Comparison, OtherProcesses, SectionResult, alternate
 from snn.fitness import Evaluation
 from snn.network import firing_rates
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace

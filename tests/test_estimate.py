@@ -37,11 +37,11 @@ def seconds(architectures: list[Architecture], num_samples: int) -> float:
 
 
 def test_estimate_is_the_time_of_the_whole_space_for_all_samples(monkeypatch) -> None:
-    def pretended(run) -> float:
+    def pretended(run, *, number, repeat) -> list[float]:
         _network, architectures, [(_inputs, labels)] = run.args
-        return seconds(architectures, len(labels))
+        return repeat * [number * seconds(architectures, len(labels))]
 
-    monkeypatch.setattr(estimate, "seconds_of", pretended)
+    monkeypatch.setattr(estimate, "repeat", pretended)
     samples = Samples()
     expected = seconds(list(SPACE), len(samples))
     assert estimate_seconds(None, SPACE, samples) == pytest.approx(expected, rel=0.01)

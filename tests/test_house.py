@@ -26,8 +26,8 @@ KNOW_RAY = {
     "pipeline.ray_session",
     "pipeline.training_stage",
     "pipeline.borrowed",
-    "pipeline.bench_cluster",
-    "pipeline.bench_weights",
+    "pipeline.bench.cluster",
+    "pipeline.bench.weights",
     "pipeline.trials",
 }
 LIGHT = (

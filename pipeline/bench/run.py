@@ -15,18 +15,18 @@ from typing import Any, Literal, get_args
 import torch
 
 from pipeline.artifacts import RunFolder
-from pipeline.bench_cluster import bench_cluster
-from pipeline.bench_evaluation import bench_one_candidate, bench_sharing
-from pipeline.bench_hours import Speeds, StageHours, assumptions, estimate_hours
-from pipeline.bench_subject import Subject, generated_subject, trained_subject
-from pipeline.bench_training import bench_training
-from pipeline.bench_weights import bench_weights
+from pipeline.bench.cluster import bench_cluster
+from pipeline.bench.evaluation import bench_one_candidate, bench_sharing
+from pipeline.bench.hours import Speeds, StageHours, assumptions, estimate_hours
+from pipeline.bench.stopwatch import Comparison, OtherProcesses, SectionResult
+from pipeline.bench.subject import Subject, generated_subject, trained_subject
+from pipeline.bench.training import bench_training
+from pipeline.bench.weights import bench_weights
 from pipeline.config import Config
 from pipeline.console import say
 from pipeline.environment import describe_environment
 from pipeline.files import write_json
 from pipeline.formats import duration
-from pipeline.stopwatch import Comparison, OtherProcesses, SectionResult
 
 Section = Literal["candidate", "sharing", "training", "cluster", "weights"]
 SECTIONS: tuple[Section, ...] = get_args(Section)

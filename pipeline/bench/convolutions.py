@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.plain import Convolution
-from pipeline.stopwatch import seconds_of
+from pipeline.bench.plain import Convolution
+from pipeline.bench.stopwatch import seconds_of
 
 _FIRING_RATE = 0.1  # of the 0/1 inputs; dense convolutions take the same time for any
 

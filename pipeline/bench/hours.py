@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.bench_evaluation import evolved_generations, groups_of
-from pipeline.bench_subject import Subject
+from pipeline.bench.evaluation import evolved_generations, groups_of
+from pipeline.bench.subject import Subject
 from snn.trie import count_block_runs
 
 NUM_WORKERS = (1, 8, 64)

@@ -10,12 +10,12 @@ from itertools import cycle
 import numpy as np
 import torch
 
-from pipeline.bench_convolutions import fastest_convolutions
-from pipeline.bench_evaluation import contiguous_copy
-from pipeline.bench_subject import CPU, Subject, training_samples
+from pipeline.bench.convolutions import fastest_convolutions
+from pipeline.bench.evaluation import contiguous_copy
+from pipeline.bench.plain import PlainTrainer, convolutions_of
+from pipeline.bench.stopwatch import Comparison, SectionResult, alternate
+from pipeline.bench.subject import CPU, Subject, training_samples
 from pipeline.console import say
-from pipeline.plain import PlainTrainer, convolutions_of
-from pipeline.stopwatch import Comparison, SectionResult, alternate
 from snn.search_space import Architecture
 from snn.training import SampleSet, Trainer
 

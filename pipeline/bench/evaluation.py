@@ -13,12 +13,12 @@ from itertools import pairwise
 import torch
 
 from pipeline.algorithms import make_search
-from pipeline.bench_convolutions import fastest_convolutions
-from pipeline.bench_deviation import compare_results
-from pipeline.bench_subject import Batches, Subject
+from pipeline.bench.convolutions import fastest_convolutions
+from pipeline.bench.deviation import compare_results
+from pipeline.bench.plain import PLAIN_BATCH_SIZE, convolutions_of, evaluate_plainly
+from pipeline.bench.stopwatch import Comparison, SectionResult, alternate, seconds_of
+from pipeline.bench.subject import Batches, Subject
 from pipeline.console import say
-from pipeline.plain import PLAIN_BATCH_SIZE, convolutions_of, evaluate_plainly
-from pipeline.stopwatch import Comparison, SectionResult, alternate, seconds_of
 from snn.dense import DenseNetwork
 from snn.engine import make_inference
 from snn.fitness import Evaluation

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import spearmanr
 
-from pipeline.stopwatch import Comparison, SectionResult
+from pipeline.bench.stopwatch import Comparison, SectionResult
 from snn.fitness import Evaluation, spike_aware_fitness
 
 

@@ -21,12 +21,12 @@ from typing import Any
 from ray import tune
 
 from pipeline.algorithms import make_search
+from pipeline.bench.stopwatch import Comparison, SectionResult
 from pipeline.config import Config, NetworkConfig, RayConfig
 from pipeline.console import say
 from pipeline.ray_session import ray_session
 from pipeline.search_config import SearchConfig
 from pipeline.searcher import EvolutionSearcher
-from pipeline.stopwatch import Comparison, SectionResult
 from pipeline.trials import run_trials
 
 _VIRTUAL_CPUS = 64

@@ -15,12 +15,12 @@ import ray
 import torch
 from safetensors.torch import save_file
 
-from pipeline.bench_subject import Subject
+from pipeline.bench.stopwatch import Comparison, SectionResult
+from pipeline.bench.subject import Subject
 from pipeline.config import Config, RayConfig
 from pipeline.console import say
 from pipeline.files import file_sha256
 from pipeline.ray_session import ray_session
-from pipeline.stopwatch import Comparison, SectionResult
 from pipeline.weights import SharedWeights, start_weights_holder
 
 _MEBIBYTE = 2**20
