@@ -154,7 +154,7 @@ def evaluate(arguments: Sequence[str]) -> None:
 
 def replay(arguments: Sequence[str]) -> None:
     """Search algorithms on the table of an exhaustive run."""
-    from pipeline.replay import DEFAULT_ALGORITHMS, replay_run, replay_table
+    from pipeline.analysis.replay import DEFAULT_ALGORITHMS, replay_run, replay_table
 
     def read(
         run_dir: tyro.conf.Positional[Path],

@@ -11,7 +11,7 @@ from typing import Self
 
 from tqdm import tqdm
 
-from pipeline.ask_tell import ArchitectureSearch
+from pipeline.algorithms.ask_tell import ArchitectureSearch
 from pipeline.formats import duration, percent
 from pipeline.records import EvaluationRow
 

@@ -13,7 +13,7 @@ import torch
 from ray import tune
 from safetensors.numpy import save_file
 
-from pipeline.algorithms import make_search
+from pipeline.algorithms.choose import make_search
 from pipeline.artifacts import RunFolder
 from pipeline.config import Config
 from pipeline.console import SearchProgress, say

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from pipeline.ask_tell import ArchitectureSearch, Candidate
+from pipeline.algorithms.ask_tell import ArchitectureSearch, Candidate
 from pipeline.records import EvaluationRow
 from snn.fitness import Evaluation
 

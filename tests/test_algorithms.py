@@ -11,17 +11,14 @@ from dataclasses import replace
 import pytest
 from test_evolution import ask_all, make, run
 
-from pipeline.algorithms import (
-    NSGA2,
-    AgingEvolution,
-    ExhaustiveSearch,
-    RandomSearch,
-    crowded_order,
-    make_search,
-)
-from pipeline.ask_tell import ArchitectureSearch, neighbours
-from pipeline.borrowed import BorrowedSearch
-from pipeline.evolution import SpikeAwareEvolution
+from pipeline.algorithms.aging import AgingEvolution
+from pipeline.algorithms.ask_tell import ArchitectureSearch, neighbours
+from pipeline.algorithms.choose import make_search
+from pipeline.algorithms.evolution import SpikeAwareEvolution
+from pipeline.algorithms.exhaustive import ExhaustiveSearch
+from pipeline.algorithms.nsga2 import NSGA2, crowded_order
+from pipeline.algorithms.optuna_tpe import BorrowedSearch
+from pipeline.algorithms.random_search import RandomSearch
 from pipeline.named_configs import named_config
 from snn.fitness import Evaluation, pareto_front
 from snn.search_space import Architecture, SearchSpace

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.algorithms import RandomSearch
-from pipeline.ask_tell import ArchitectureSearch, Candidate, SearchSettings, neighbours
-from pipeline.evolution import SpikeAwareEvolution
+from pipeline.algorithms.ask_tell import ArchitectureSearch, Candidate, SearchSettings, neighbours
+from pipeline.algorithms.evolution import SpikeAwareEvolution
+from pipeline.algorithms.random_search import RandomSearch
 from snn.fitness import Evaluation
 from snn.search_space import Architecture, SearchSpace
 

@@ -25,7 +25,7 @@ KNOW_RAY = {
     "pipeline.search",
     "pipeline.ray_session",
     "pipeline.training_stage",
-    "pipeline.borrowed",
+    "pipeline.algorithms.optuna_tpe",
     "pipeline.bench.cluster",
     "pipeline.bench.weights",
     "pipeline.trials",
@@ -36,9 +36,7 @@ LIGHT = (
     "pipeline.config",
     "pipeline.search_config",
     "pipeline.named_configs",
-    "pipeline.ask_tell",
-    "pipeline.evolution",
-    "pipeline.algorithms",
+    "pipeline.algorithms.choose",
     "launch",
 )
 

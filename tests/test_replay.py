@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 import launch
-from pipeline.artifacts import RunFolder
-from pipeline.config import Config
-from pipeline.exact import (
+from pipeline.analysis.exact import (
     PAPER_EXPONENTS,
     best_within,
     exact_front,
@@ -22,10 +20,12 @@ from pipeline.exact import (
     lambda_intervals,
     studied_exponents,
 )
+from pipeline.analysis.replay import replay, replay_table
+from pipeline.artifacts import RunFolder
+from pipeline.config import Config
 from pipeline.files import write_json
 from pipeline.named_configs import named_config
 from pipeline.records import Cost, EvaluationRow, SearchResult
-from pipeline.replay import replay, replay_table
 from pipeline.report.join import write_report
 from snn.fitness import spike_aware_fitness
 

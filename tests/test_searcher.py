@@ -10,8 +10,8 @@ import pytest
 from ray.tune.search import Searcher
 from test_evolution import evaluate, make
 
-from pipeline.algorithms import RandomSearch
-from pipeline.evolution import SpikeAwareEvolution
+from pipeline.algorithms.evolution import SpikeAwareEvolution
+from pipeline.algorithms.random_search import RandomSearch
 from pipeline.records import EvaluationRow
 from pipeline.searcher import EvolutionSearcher, group_sizes
 from snn.search_space import Architecture

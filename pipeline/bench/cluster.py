@@ -20,7 +20,7 @@ from typing import Any
 
 from ray import tune
 
-from pipeline.algorithms import make_search
+from pipeline.algorithms.choose import make_search
 from pipeline.bench.stopwatch import Comparison, SectionResult
 from pipeline.config import Config, NetworkConfig, RayConfig
 from pipeline.console import say

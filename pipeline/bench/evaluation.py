@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import torch
 
-from pipeline.algorithms import make_search
+from pipeline.algorithms.choose import make_search
 from pipeline.bench.convolutions import fastest_convolutions
 from pipeline.bench.deviation import compare_results
 from pipeline.bench.plain import PLAIN_BATCH_SIZE, convolutions_of, evaluate_plainly

@@ -8,8 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from pipeline import formats as fmt
-from pipeline.config import Config
-from pipeline.exact import (
+from pipeline.analysis.exact import (
     best_within,
     exact_front,
     exact_optima,
@@ -17,8 +16,9 @@ from pipeline.exact import (
     lambda_intervals,
     studied_exponents,
 )
+from pipeline.analysis.replay import until_text
+from pipeline.config import Config
 from pipeline.records import EvaluationRow, ReplayResult
-from pipeline.replay import until_text
 from pipeline.report.figures import line_style, styled_chart
 from pipeline.report.page import escape, note, section, table, unit
 

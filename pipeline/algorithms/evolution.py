@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 
-from pipeline.ask_tell import ArchitectureSearch, Candidate
+from pipeline.algorithms.ask_tell import ArchitectureSearch, Candidate
 from snn.search_space import Architecture
 
 

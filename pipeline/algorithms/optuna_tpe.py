@@ -6,7 +6,7 @@ import logging
 import warnings
 from typing import Any
 
-from pipeline.ask_tell import ArchitectureSearch, Candidate, SearchSettings
+from pipeline.algorithms.ask_tell import ArchitectureSearch, Candidate, SearchSettings
 from snn.search_space import Architecture, SearchSpace
 
 # Suggestions for each candidate of a generation, before random ones take the place of repeated ones.

@@ -1,104 +1,15 @@
-"""The other search algorithms, and the choice among all of them by a run's settings; no Ray, no torch."""
+"""NSGA-II: accuracy and spikes as two objectives."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from pipeline.ask_tell import ArchitectureSearch, Candidate, SearchSettings, neighbours
-from pipeline.config import Config
-from pipeline.evolution import SpikeAwareEvolution
+from pipeline.algorithms.ask_tell import ArchitectureSearch, SearchSettings
 from snn.fitness import Evaluation
 from snn.search_space import Architecture, SearchSpace
-
-
-def make_search(config: Config, spikes_reference: float) -> ArchitectureSearch:
-    """The search algorithm of a run's settings.
-
-    Raises:
-        ValueError: The algorithm is borrowed from a package that is not installed.
-    """
-    fields = {field.name for field in dataclasses.fields(SearchSettings)} - {"spikes_reference"}
-    values: dict[str, Any] = {name: getattr(config.search, name) for name in fields}
-    settings = SearchSettings(**values, spikes_reference=spikes_reference)
-    kind = _algorithm(config.search.algorithm)
-    return kind(config.network.search_space(), settings, seed=config.seed)
-
-
-def _algorithm(name: str) -> type[ArchitectureSearch]:
-    if name == "optuna":
-        from pipeline.borrowed import BorrowedSearch  # it needs Ray, the others do not
-
-        return BorrowedSearch
-    return {
-        "evolution": SpikeAwareEvolution,
-        "exhaustive": ExhaustiveSearch,
-        "random": RandomSearch,
-        "aging": AgingEvolution,
-        "nsga2": NSGA2,
-    }[name]
-
-
-class RandomSearch(ArchitectureSearch):
-    """Random architectures at the same budget; waits for no result."""
-
-    def _may_breed(self) -> bool:
-        return True
-
-    def _breed(self) -> None:
-        generation = len(self.candidates) // self.settings.population_size
-        if self._num_left > 0:
-            self._add(Candidate(len(self.candidates), generation, self._random_unseen()))
-
-
-class ExhaustiveSearch(ArchitectureSearch):
-    """Every architecture of the space in the order of its index, whatever the budget of evaluations."""
-
-    @property
-    def num_planned(self) -> int:
-        return len(self.space)
-
-    def _may_breed(self) -> bool:
-        return True
-
-    def _breed(self) -> None:
-        if self._num_left > 0:
-            number = len(self.candidates)
-            self._add(Candidate(number, 0, self.space.at(number)))
-
-
-class AgingEvolution(ArchitectureSearch):
-    """Regularised evolution (Real et al., "Regularized Evolution for Image Classifier Architecture
-    Search", AAAI 2019, algorithm 1): the oldest leave the population, not the worst.
-
-    The population is the newest `population_size` candidates that did not fail. A child is the best of a
-    sample of it with one layer changed. The first generation is random.
-
-    Differs from the paper, where each result at once brings a child: half a population of children is
-    bred together, so that the search does not depend on the number of workers.
-    """
-
-    def _may_breed(self) -> bool:
-        return self._num_open_results == 0
-
-    def _breed(self) -> None:
-        size = self.settings.population_size
-        population = sorted(self._scored())[-size:]
-        number = min(size // 2 if population else size, self._num_left)
-        generation, end = self._next_generation, len(self.candidates) + number
-        if population:
-            self._add_bred(generation, number, lambda: self._child(population))
-        self._fill_up(generation, end)
-
-    def _child(self, population: list[int]) -> tuple[Architecture, tuple[int, ...]]:
-        sample_size = min(len(population), max(2, self.settings.population_size // 4))
-        sample = self.rng.sample(population, sample_size)
-        parent = self._best_first(sample, self.settings.spike_exponent)[0]
-        near = list(neighbours(self.space, self.candidates[parent].architecture))
-        return self.rng.choice(near), (parent,)
 
 
 class NSGA2(ArchitectureSearch):

@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
-from pipeline.algorithms import make_search
+from pipeline.algorithms.ask_tell import ArchitectureSearch
+from pipeline.algorithms.choose import make_search
+from pipeline.analysis.exact import holds_whole_space
 from pipeline.artifacts import RunFolder
-from pipeline.ask_tell import ArchitectureSearch
 from pipeline.config import Config
-from pipeline.exact import holds_whole_space
 from pipeline.records import EvaluationRow, ReplayResult
 from pipeline.search_config import SearchConfig
 from snn.fitness import Evaluation

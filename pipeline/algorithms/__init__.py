@@ -1,0 +1,1 @@
+"""Search algorithms as ask/tell objects, one a file; they know neither Ray nor torch."""

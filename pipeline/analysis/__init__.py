@@ -1,0 +1,1 @@
+"""Questions to a finished table of evaluations; nothing is evaluated."""
