@@ -16,7 +16,7 @@ from pipeline.artifacts import read_rows, write_rows
 from pipeline.config import Config
 from pipeline.data import RunData
 from pipeline.records import EvaluationRow
-from snn.event_library import SOURCE
+from snn.kernels.library import SOURCE
 from snn.user_cache import user_cache
 
 

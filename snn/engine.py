@@ -8,8 +8,8 @@ import torch
 
 from snn.dense import DenseNetwork, Precision
 from snn.event_driven import EventDrivenNetwork
-from snn.event_library import is_available
 from snn.inference import InferenceNetwork
+from snn.kernels.library import is_available
 from snn.network import SpikingNetwork
 
 EngineName = Literal["auto", "event_driven", "dense"]

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from snn import event_kernels as kernels
-from snn.event_layout import LANES, Connection, Layer, SpikeLists, Workspace, aligned_zeros, kernel_layout
-from snn.event_library import is_available
+from snn.kernels import calls as kernels
+from snn.kernels.layout import LANES, Connection, Layer, SpikeLists, Workspace, aligned_zeros, kernel_layout
+from snn.kernels.library import is_available
 
 # Above this share of spikes a dense convolution is as fast.
 _HIGHEST_RATE = 0.2

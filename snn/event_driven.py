@@ -20,12 +20,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from snn import event_kernels as kernels
 from snn.blocks import ConvNorm, ShiftedReduction, SkipConnection, SpikingAveragePool
-from snn.event_layout import LANES, MAX_CHANNELS, MAX_SIZE, Connection, Layer, SpikeLists, Workspace, aligned
-from snn.event_library import check_available
 from snn.event_weights import Half, Plan, fold, plans, stem_parts
 from snn.inference import Fired, Predicted
+from snn.kernels import calls as kernels
+from snn.kernels.layout import (
+    LANES,
+    MAX_CHANNELS,
+    MAX_SIZE,
+    Connection,
+    Layer,
+    SpikeLists,
+    Workspace,
+    aligned,
+)
+from snn.kernels.library import check_available
 from snn.network import VOTERS_PER_CLASS, SpikingNetwork
 from snn.neuron import SpikingNeuron
 

@@ -19,8 +19,8 @@ from snn.blocks import (
     SpikingInvertedBottleneck,
     SpikingResidualBlock,
 )
-from snn.event_layout import kernel_layout, padded
 from snn.folding import fold_norm, gain_and_leak, reduction_weight
+from snn.kernels.layout import kernel_layout, padded
 from snn.network import SpikingNetwork
 from snn.neuron import SpikingNeuron
 

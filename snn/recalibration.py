@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snn import event_kernels as kernels
 from snn.event_driven import EventDrivenNetwork, Step
-from snn.event_layout import Layer, SpikeLists, aligned
 from snn.inference import Fired, Predicted
+from snn.kernels import calls as kernels
+from snn.kernels.layout import Layer, SpikeLists, aligned
 
 Path = tuple[tuple[str, str], ...]
 """(part, block) from the stem on; the block of a pool is empty."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from snn import event_conv
 from snn.event_conv import SpikeConv2d
-from snn.event_library import KernelsUnavailable, check_available
+from snn.kernels.library import KernelsUnavailable, check_available
 from snn.network import firing_rates, to_memory_format
 from snn.search_space import Architecture
 

@@ -12,10 +12,10 @@ from torch import nn
 from snn.dense import DenseNetwork
 from snn.engine import choose_engine, make_inference
 from snn.event_driven import EventDrivenNetwork
-from snn.event_kernels import max_pool
-from snn.event_layout import Layer, Workspace
-from snn.event_library import KernelsUnavailable, check_available
 from snn.event_weights import fold
+from snn.kernels.calls import max_pool
+from snn.kernels.layout import Layer, Workspace
+from snn.kernels.library import KernelsUnavailable, check_available
 from snn.network import SpikingNetwork, predictions
 from snn.search_space import ALL_BLOCKS, AUTOSNN_BLOCKS, Architecture, SearchSpace, make_backbone
 from snn.spikes import count_operations, part_of, record_spikes

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from snn.event_layout import LANES, Connection, Layer, SpikeLists, Workspace
-from snn.event_library import library
+from snn.kernels.layout import LANES, Connection, Layer, SpikeLists, Workspace
+from snn.kernels.library import library
 
 
 class _Input(ctypes.Structure):

@@ -1,0 +1,1 @@
+"""The compiled kernels of event-driven evaluation, the memory they work on, their compilation."""
