@@ -7,7 +7,7 @@ import torch
 from pipeline.artifacts import RunFolder
 from pipeline.config import NetworkConfig
 from pipeline.data import RunData
-from snn.network import SpikingNetwork
+from snn.model.network import SpikingNetwork
 from snn.search_space import Architecture, stem_for_size
 
 

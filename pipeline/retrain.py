@@ -13,7 +13,7 @@ from pipeline.ray_session import ray_session
 from pipeline.records import EpochRecord, PaperProtocol, RetrainResult
 from pipeline.training_job import Trained, TrainingJob
 from pipeline.training_stage import run_trainings
-from snn.spikes import energy_joules
+from snn.model.spikes import energy_joules
 
 
 def retrain(run: RunFolder, config: Config) -> list[RetrainResult]:

@@ -130,7 +130,7 @@ def evaluate(run: RunFolder, config: Config, text: str) -> None:
 
     from pipeline.training_job import evaluate_with_operations
     from snn.fitness import spike_aware_fitness
-    from snn.spikes import energy_joules
+    from snn.model.spikes import energy_joules
 
     architecture = config.network.parse_architecture(text)
     supernet = run.read_supernet()

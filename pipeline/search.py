@@ -32,7 +32,7 @@ from pipeline.weights import start_weights_holder
 from snn.engine import choose_engine
 from snn.event_driven import EventDrivenNetwork
 from snn.event_weights import fold
-from snn.network import SpikingNetwork
+from snn.model.network import SpikingNetwork
 
 
 def search(run: RunFolder, config: Config) -> SearchResult:

@@ -23,8 +23,8 @@ from pipeline.ray_session import ray_session
 from pipeline.records import Cost, SupernetResult
 from pipeline.training_job import Trained, TrainingJob
 from pipeline.training_stage import run_trainings
-from snn.network import num_parameters
-from snn.reference import read_official_supernet
+from snn.model.network import num_parameters
+from snn.model.reference import read_official_supernet
 from snn.search_space import AUTOSNN_BLOCKS
 from snn.trie import evaluate_architectures
 

@@ -22,10 +22,10 @@ from pipeline.networks import make_network
 from pipeline.records import Cost, EpochRecord
 from snn.engine import make_inference
 from snn.fitness import Evaluation, TimeCourse
-from snn.network import SpikingNetwork, num_parameters, to_memory_format
+from snn.model.network import SpikingNetwork, num_parameters, to_memory_format
+from snn.model.spikes import count_operations
+from snn.model.time_course import measure_time_course
 from snn.search_space import Architecture
-from snn.spikes import count_operations
-from snn.time_course import measure_time_course
 from snn.training import EpochMeans, SampleSet, Trainer
 from snn.trie import evaluate_architectures
 

@@ -12,11 +12,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from snn.blocks import ConvNorm, ShiftedReduction, SkipConnection
 from snn.folding import fold_norm, reduction_weight
 from snn.inference import Counts, Fired, Predicted
-from snn.network import SpikingNetwork, predictions, to_memory_format
-from snn.spikes import SpikeRecord, count_into, part_of
+from snn.model.blocks import ConvNorm, ShiftedReduction, SkipConnection
+from snn.model.network import SpikingNetwork, predictions, to_memory_format
+from snn.model.spikes import SpikeRecord, count_into, part_of
 
 Precision = Literal["float32", "bfloat16"]
 

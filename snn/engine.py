@@ -10,7 +10,7 @@ from snn.dense import DenseNetwork, Precision
 from snn.event_driven import EventDrivenNetwork
 from snn.inference import InferenceNetwork
 from snn.kernels.library import is_available
-from snn.network import SpikingNetwork
+from snn.model.network import SpikingNetwork
 
 EngineName = Literal["auto", "event_driven", "dense"]
 

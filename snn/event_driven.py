@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from snn.blocks import ConvNorm, ShiftedReduction, SkipConnection, SpikingAveragePool
 from snn.event_weights import Half, Plan, fold, plans, stem_parts
 from snn.inference import Fired, Predicted
 from snn.kernels import calls as kernels
@@ -35,8 +34,9 @@ from snn.kernels.layout import (
     aligned,
 )
 from snn.kernels.library import check_available
-from snn.network import VOTERS_PER_CLASS, SpikingNetwork
-from snn.neuron import SpikingNeuron
+from snn.model.blocks import ConvNorm, ShiftedReduction, SkipConnection, SpikingAveragePool
+from snn.model.network import VOTERS_PER_CLASS, SpikingNetwork
+from snn.model.neuron import SpikingNeuron
 
 Shape = tuple[int, int, int]
 

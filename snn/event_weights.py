@@ -9,7 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from snn.blocks import (
+from snn.folding import fold_norm, gain_and_leak, reduction_weight
+from snn.kernels.layout import kernel_layout, padded
+from snn.model.blocks import (
     ConvNorm,
     MaxPool,
     ShiftedReduction,
@@ -19,10 +21,8 @@ from snn.blocks import (
     SpikingInvertedBottleneck,
     SpikingResidualBlock,
 )
-from snn.folding import fold_norm, gain_and_leak, reduction_weight
-from snn.kernels.layout import kernel_layout, padded
-from snn.network import SpikingNetwork
-from snn.neuron import SpikingNeuron
+from snn.model.network import SpikingNetwork
+from snn.model.neuron import SpikingNeuron
 
 Arrays = dict[str, NDArray[np.float32]]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from snn.blocks import ShiftedReduction
-from snn.neuron import SpikingNeuron
+from snn.model.blocks import ShiftedReduction
+from snn.model.neuron import SpikingNeuron
 
 
 @torch.no_grad()

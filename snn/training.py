@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from snn.network import SpikingNetwork, firing_rates, to_memory_format
+from snn.model.network import SpikingNetwork, firing_rates, to_memory_format
+from snn.model.spikes import record_spikes
 from snn.search_space import Architecture
-from snn.spikes import record_spikes
 
 Prepare = Callable[[Tensor, torch.Generator | None], Tensor]
 """Turns stored uint8 samples [N, ...] into a network's input; augments them if a generator is given."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from snn.engine import make_inference
 from snn.fitness import Evaluation
 from snn.inference import Fired, InferenceNetwork
-from snn.network import SpikingNetwork
+from snn.model.network import SpikingNetwork
 from snn.search_space import Architecture, SearchedLayer
 
 

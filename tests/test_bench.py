@@ -23,7 +23,7 @@ from pipeline.bench.stopwatch import Comparison, OtherProcesses, SectionResult, 
 from pipeline.bench.subject import generated_subject, training_samples
 from pipeline.named_configs import named_config
 from snn.fitness import Evaluation
-from snn.network import firing_rates
+from snn.model.network import firing_rates
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
 from snn.trie import evaluate_architectures
 

@@ -7,10 +7,10 @@ import torch
 from test_event_driven import batch, make
 from torch import Tensor, nn
 
-from snn import event_conv
-from snn.event_conv import SpikeConv2d
 from snn.kernels.library import KernelsUnavailable, check_available
-from snn.network import firing_rates, to_memory_format
+from snn.model import spike_conv as event_conv
+from snn.model.network import firing_rates, to_memory_format
+from snn.model.spike_conv import SpikeConv2d
 from snn.search_space import Architecture
 
 try:

@@ -16,9 +16,9 @@ from snn.event_weights import fold
 from snn.kernels.calls import max_pool
 from snn.kernels.layout import Layer, Workspace
 from snn.kernels.library import KernelsUnavailable, check_available
-from snn.network import SpikingNetwork, predictions
+from snn.model.network import SpikingNetwork, predictions
+from snn.model.spikes import count_operations, part_of, record_spikes
 from snn.search_space import ALL_BLOCKS, AUTOSNN_BLOCKS, Architecture, SearchSpace, make_backbone
-from snn.spikes import count_operations, part_of, record_spikes
 from snn.trie import evaluate_architectures
 
 try:

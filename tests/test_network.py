@@ -7,9 +7,10 @@ import random
 import pytest
 import torch
 
-from snn.blocks import make_block
-from snn.network import SpikingNetwork, child_weights, firing_rates, num_parameters
-from snn.neuron import SpikingNeuron
+from snn.model.blocks import make_block
+from snn.model.network import SpikingNetwork, child_weights, firing_rates, num_parameters
+from snn.model.neuron import SpikingNeuron
+from snn.model.spikes import count_operations, record_spikes
 from snn.search_space import (
     ALL_BLOCKS,
     AUTOSNN_BLOCKS,
@@ -18,7 +19,6 @@ from snn.search_space import (
     SearchSpace,
     make_backbone,
 )
-from snn.spikes import count_operations, record_spikes
 
 BACKBONES = ("AutoSNN", "SNN_2", "SNN_3", "SNN_4")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from snn.neuron import SpikingNeuron
+from snn.model.neuron import SpikingNeuron
 
 KINDS = ("IF", "LIF", "PLIF")
 

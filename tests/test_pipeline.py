@@ -19,9 +19,9 @@ from processes import kill_family, without_times
 from pipeline.artifacts import RunFolder
 from pipeline.named_configs import named_config
 from pipeline.run import run_import
-from snn.network import SpikingNetwork
+from snn.model.network import SpikingNetwork
+from snn.model.spikes import record_spikes
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, make_backbone
-from snn.spikes import record_spikes
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [

@@ -12,7 +12,7 @@ from torch import nn
 
 from snn.event_driven import EventDrivenNetwork
 from snn.event_weights import fold
-from snn.network import SpikingNetwork
+from snn.model.network import SpikingNetwork
 from snn.recalibration import RecalibratedNetwork
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
 from snn.trie import evaluate_architectures

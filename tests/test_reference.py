@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from snn.network import SpikingNetwork, child_weights
-from snn.reference import read_official_supernet
+from snn.model.network import SpikingNetwork, child_weights
+from snn.model.reference import read_official_supernet
+from snn.model.spikes import record_spikes
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, make_backbone
-from snn.spikes import record_spikes
 
 
 @pytest.fixture

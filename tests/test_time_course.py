@@ -6,8 +6,8 @@ import pytest
 import torch
 from test_network import make
 
+from snn.model.time_course import measure_time_course
 from snn.search_space import Architecture
-from snn.time_course import measure_time_course
 from snn.trie import evaluate_architectures
 
 ARCHITECTURE = Architecture(("SRB_k3", "SCB_k5", "skip_connect", "SRB_k5", "SCB_k3"))

@@ -11,9 +11,9 @@ from test_network import make
 
 from snn.engine import EngineName, make_inference
 from snn.fitness import Evaluation
-from snn.network import predictions
+from snn.model.network import predictions
+from snn.model.spikes import record_spikes
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
-from snn.spikes import record_spikes
 from snn.training import SampleSet
 from snn.trie import count_block_runs, evaluate_architectures
 

@@ -23,7 +23,7 @@ from snn.dense import DenseNetwork
 from snn.engine import make_inference
 from snn.fitness import Evaluation
 from snn.inference import InferenceNetwork
-from snn.network import SpikingNetwork
+from snn.model.network import SpikingNetwork
 from snn.search_space import Architecture
 from snn.trie import count_block_runs, evaluate_architectures
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snn.network import VOTERS_PER_CLASS, SpikingNetwork, predictions
-from snn.neuron import SURROGATE_ALPHA
+from snn.model.network import VOTERS_PER_CLASS, SpikingNetwork, predictions
+from snn.model.neuron import SURROGATE_ALPHA
 from snn.search_space import Architecture, Pool, SearchedLayer
 
 PLAIN_BATCH_SIZE = 768

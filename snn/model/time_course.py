@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from snn.fitness import TimeCourse
-from snn.network import SpikingNetwork, to_memory_format
+from snn.model.network import SpikingNetwork, to_memory_format
+from snn.model.spikes import part_of, record_spikes
 from snn.search_space import Architecture
-from snn.spikes import part_of, record_spikes
 
 
 def measure_time_course(

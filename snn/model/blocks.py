@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snn.event_conv import SpikeConv2d
-from snn.neuron import SpikingNeuron
+from snn.model.neuron import SpikingNeuron
+from snn.model.spike_conv import SpikeConv2d
 from snn.search_space import ALL_BLOCKS, Pool, SearchedLayer, check_block
 
 MakeNeuron = Callable[[], SpikingNeuron]

@@ -10,8 +10,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from snn.blocks import ConvNorm, MaxPool, SpikingAveragePool, make_block, make_pool, over_time, split_time
-from snn.neuron import NeuronName, SpikingNeuron
+from snn.model.blocks import (
+    ConvNorm,
+    MaxPool,
+    SpikingAveragePool,
+    make_block,
+    make_pool,
+    over_time,
+    split_time,
+)
+from snn.model.neuron import NeuronName, SpikingNeuron
 from snn.search_space import Architecture, Backbone, SearchedLayer
 
 VOTERS_PER_CLASS = 10

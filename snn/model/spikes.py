@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
-from snn.blocks import MaxPool
-from snn.neuron import SpikingNeuron
+from snn.model.blocks import MaxPool
+from snn.model.neuron import SpikingNeuron
 
 # 45 nm CMOS, 32-bit floating point: one accumulate 0.9 pJ, one multiply-accumulate 4.6 pJ
 # (Horowitz, "Computing's energy problem", ISSCC 2014).
