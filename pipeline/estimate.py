@@ -7,10 +7,10 @@ from timeit import repeat
 
 import torch
 
-from snn.inference import InferenceNetwork
+from snn.engines.inference import InferenceNetwork
+from snn.engines.trie import evaluate_architectures
 from snn.search_space import Architecture, SearchSpace
 from snn.training import SampleSet
-from snn.trie import evaluate_architectures
 
 _SAMPLES = 8
 

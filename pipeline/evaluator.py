@@ -15,13 +15,13 @@ from pipeline.config import Config, config_from_json
 from pipeline.data import RunData, load_data
 from pipeline.networks import make_network
 from pipeline.weights import SharedWeights
-from snn.dense import DenseNetwork
-from snn.event_driven import EventDrivenNetwork
+from snn.engines.dense import DenseNetwork
+from snn.engines.event_driven import EventDrivenNetwork
+from snn.engines.inference import InferenceNetwork
+from snn.engines.recalibration import RecalibratedNetwork
+from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation, best_possible_fitness
-from snn.inference import InferenceNetwork
-from snn.recalibration import RecalibratedNetwork
 from snn.search_space import Architecture
-from snn.trie import evaluate_architectures
 
 _STDERR = 2
 

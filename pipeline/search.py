@@ -29,9 +29,9 @@ from pipeline.records import Cost, EvaluationRow, SearchResult, SupernetResult
 from pipeline.searcher import EvolutionSearcher
 from pipeline.trials import run_trials
 from pipeline.weights import start_weights_holder
-from snn.engine import choose_engine
-from snn.event_driven import EventDrivenNetwork
-from snn.event_weights import fold
+from snn.engines.choose import choose_engine
+from snn.engines.event_driven import EventDrivenNetwork
+from snn.engines.event_weights import fold
 from snn.model.network import SpikingNetwork
 
 

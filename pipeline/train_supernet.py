@@ -23,10 +23,10 @@ from pipeline.ray_session import ray_session
 from pipeline.records import Cost, SupernetResult
 from pipeline.training_job import Trained, TrainingJob
 from pipeline.training_stage import run_trainings
+from snn.engines.trie import evaluate_architectures
 from snn.model.network import num_parameters
 from snn.model.reference import read_official_supernet
 from snn.search_space import AUTOSNN_BLOCKS
-from snn.trie import evaluate_architectures
 
 # Paths that an imported super-network's spikes_reference is measured on.
 _NUM_REFERENCE_PATHS = 64

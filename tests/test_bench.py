@@ -22,10 +22,10 @@ from pipeline.bench.run import BenchSettings, check_sections, render_hours, rend
 from pipeline.bench.stopwatch import Comparison, OtherProcesses, SectionResult, alternate
 from pipeline.bench.subject import generated_subject, training_samples
 from pipeline.named_configs import named_config
+from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation
 from snn.model.network import firing_rates
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
-from snn.trie import evaluate_architectures
 
 
 def batches(shape=(3, 16, 16), *, num_samples: int = 20, frames: int = 0):

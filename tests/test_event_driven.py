@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from snn.dense import DenseNetwork
-from snn.engine import choose_engine, make_inference
-from snn.event_driven import EventDrivenNetwork
-from snn.event_weights import fold
+from snn.engines.choose import choose_engine, make_inference
+from snn.engines.dense import DenseNetwork
+from snn.engines.event_driven import EventDrivenNetwork
+from snn.engines.event_weights import fold
+from snn.engines.trie import evaluate_architectures
 from snn.kernels.calls import max_pool
 from snn.kernels.layout import Layer, Workspace
 from snn.kernels.library import KernelsUnavailable, check_available
 from snn.model.network import SpikingNetwork, predictions
 from snn.model.spikes import count_operations, part_of, record_spikes
 from snn.search_space import ALL_BLOCKS, AUTOSNN_BLOCKS, Architecture, SearchSpace, make_backbone
-from snn.trie import evaluate_architectures
 
 try:
     check_available()
@@ -175,7 +175,7 @@ def test_max_pool_keeps_each_spike_once_and_in_raster_order() -> None:
 def test_auto_falls_back_to_dense_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_engine("auto", CPU) == "event_driven"
     assert choose_engine("auto", torch.device("cuda")) == "dense"
-    monkeypatch.setattr("snn.engine.is_available", lambda: False)
+    monkeypatch.setattr("snn.engines.choose.is_available", lambda: False)
     assert choose_engine("auto", CPU) == "dense"
     assert isinstance(make_inference(make()), DenseNetwork)
 

@@ -10,12 +10,12 @@ import torch
 from test_event_driven import batch, make
 from torch import nn
 
-from snn.event_driven import EventDrivenNetwork
-from snn.event_weights import fold
+from snn.engines.event_driven import EventDrivenNetwork
+from snn.engines.event_weights import fold
+from snn.engines.recalibration import RecalibratedNetwork
+from snn.engines.trie import evaluate_architectures
 from snn.model.network import SpikingNetwork
-from snn.recalibration import RecalibratedNetwork
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
-from snn.trie import evaluate_architectures
 
 
 def recalibrated(network: SpikingNetwork, calibration: torch.Tensor) -> RecalibratedNetwork:

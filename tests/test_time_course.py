@@ -6,9 +6,9 @@ import pytest
 import torch
 from test_network import make
 
+from snn.engines.trie import evaluate_architectures
 from snn.model.time_course import measure_time_course
 from snn.search_space import Architecture
-from snn.trie import evaluate_architectures
 
 ARCHITECTURE = Architecture(("SRB_k3", "SCB_k5", "skip_connect", "SRB_k5", "SCB_k3"))
 

@@ -19,13 +19,13 @@ from pipeline.bench.plain import PLAIN_BATCH_SIZE, convolutions_of, evaluate_pla
 from pipeline.bench.stopwatch import Comparison, SectionResult, alternate, seconds_of
 from pipeline.bench.subject import Batches, Subject
 from pipeline.console import say
-from snn.dense import DenseNetwork
-from snn.engine import make_inference
+from snn.engines.choose import make_inference
+from snn.engines.dense import DenseNetwork
+from snn.engines.inference import InferenceNetwork
+from snn.engines.trie import count_block_runs, evaluate_architectures
 from snn.fitness import Evaluation
-from snn.inference import InferenceNetwork
 from snn.model.network import SpikingNetwork
 from snn.search_space import Architecture
-from snn.trie import count_block_runs, evaluate_architectures
 
 _PLAIN_SMALL_BATCH_SIZE = 32
 _FLOOR_BATCH_SIZES = (4, 8, 16, 32, 64)

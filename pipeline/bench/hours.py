@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.bench.evaluation import evolved_generations, groups_of
 from pipeline.bench.subject import Subject
-from snn.trie import count_block_runs
+from snn.engines.trie import count_block_runs
 
 NUM_WORKERS = (1, 8, 64)
 

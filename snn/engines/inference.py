@@ -50,7 +50,7 @@ class Predicted:
 
 
 class InferenceNetwork(Protocol):
-    """A network ready for evaluation; one of `snn.event_driven` or `snn.dense`."""
+    """A network ready for evaluation; one of `snn.engines.event_driven` or `snn.engines.dense`."""
 
     time_steps: int
     chunk_size: int

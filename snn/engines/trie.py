@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snn.engine import make_inference
+from snn.engines.choose import make_inference
+from snn.engines.inference import Fired, InferenceNetwork
 from snn.fitness import Evaluation
-from snn.inference import Fired, InferenceNetwork
 from snn.model.network import SpikingNetwork
 from snn.search_space import Architecture, SearchedLayer
 

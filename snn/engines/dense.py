@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from snn.folding import fold_norm, reduction_weight
-from snn.inference import Counts, Fired, Predicted
+from snn.engines.folding import fold_norm, reduction_weight
+from snn.engines.inference import Counts, Fired, Predicted
 from snn.model.blocks import ConvNorm, ShiftedReduction, SkipConnection
 from snn.model.network import SpikingNetwork, predictions, to_memory_format
 from snn.model.spikes import SpikeRecord, count_into, part_of
@@ -22,7 +22,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class DenseNetwork:
-    """The dense form of a SpikingNetwork; has the methods of `snn.inference.InferenceNetwork`.
+    """The dense form of a SpikingNetwork; has the methods of `snn.engines.inference.InferenceNetwork`.
 
     Args:
         network: What is evaluated, on the device where it shall run; it is copied.

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from snn.folding import fold_norm, gain_and_leak, reduction_weight
+from snn.engines.folding import fold_norm, gain_and_leak, reduction_weight
 from snn.kernels.layout import kernel_layout, padded
 from snn.model.blocks import (
     ConvNorm,

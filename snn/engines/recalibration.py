@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snn.event_driven import EventDrivenNetwork, Step
-from snn.inference import Fired, Predicted
+from snn.engines.event_driven import EventDrivenNetwork, Step
+from snn.engines.inference import Fired, Predicted
 from snn.kernels import calls as kernels
 from snn.kernels.layout import Layer, SpikeLists, aligned
 
@@ -41,7 +41,7 @@ class _Reached:
 class RecalibratedNetwork:
     """An event-driven network whose batch norms take their statistics from calibration samples.
 
-    Has the methods of `snn.inference.InferenceNetwork`. The stem keeps its stored statistics: no path
+    Has the methods of `snn.engines.inference.InferenceNetwork`. The stem keeps its stored statistics: no path
     leads to it. Statistics of a path are measured once in the life of the network; the calibration samples
     go along only where something is to be measured.
 

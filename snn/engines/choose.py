@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 
-from snn.dense import DenseNetwork, Precision
-from snn.event_driven import EventDrivenNetwork
-from snn.inference import InferenceNetwork
+from snn.engines.dense import DenseNetwork, Precision
+from snn.engines.event_driven import EventDrivenNetwork
+from snn.engines.inference import InferenceNetwork
 from snn.kernels.library import is_available
 from snn.model.network import SpikingNetwork
 

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from snn.event_weights import Half, Plan, fold, plans, stem_parts
-from snn.inference import Fired, Predicted
+from snn.engines.event_weights import Half, Plan, fold, plans, stem_parts
+from snn.engines.inference import Fired, Predicted
 from snn.kernels import calls as kernels
 from snn.kernels.layout import (
     LANES,
@@ -60,7 +60,7 @@ class Step:
 
 
 class EventDrivenNetwork:
-    """The event-driven form of a SpikingNetwork; has the methods of `snn.inference.InferenceNetwork`.
+    """The event-driven form of a SpikingNetwork; has the methods of `snn.engines.inference.InferenceNetwork`.
 
     Args:
         network: Gives the structure; may be on the meta device if `arrays` are given.
