@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from snn.event_files import EVENT_DATASETS, FLIPS_ALLOWED, Recordings, find_recordings
-from snn.events import load_events
-from snn.frames import FrameSettings
+from snn.data.camera.files import EVENT_DATASETS, FLIPS_ALLOWED, Recordings, find_recordings
+from snn.data.camera.frames import FrameSettings
+from snn.data.camera.load import load_events
 
 SETTINGS = FrameSettings(4, "count")
 TWO_EVENTS = bytes([3, 4, 128, 0, 9, 3, 5, 0, 0, 10])  # in N-MNIST's form

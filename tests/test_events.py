@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from snn.event_files import find_recordings
-from snn.events import load_events
-from snn.frames import FrameSettings, frames_from_events
-from snn.images import load_images
-from snn.recordings import Events, make_events, read_recording
-from snn.samples import LabelledSamples
-from snn.splits import stratified_split
+from snn.data.camera.files import find_recordings
+from snn.data.camera.frames import FrameSettings, frames_from_events
+from snn.data.camera.load import load_events
+from snn.data.camera.recordings import Events, make_events, read_recording
+from snn.data.images import load_images
+from snn.data.samples import LabelledSamples
+from snn.data.splits import stratified_split
 
 SETTINGS = FrameSettings(4, "count")
 
@@ -226,7 +226,7 @@ def test_full_disk_is_noticed_before_all_recordings_are_read(
         return read_recording(path, form)
 
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("snn.events.read_recording", count)
+    monkeypatch.setattr("snn.data.camera.load.read_recording", count)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
     with pytest.raises(OSError, match=r"Too little space for about \d+ samples of \[4, 2, 30, 30\]"):
         load_events(

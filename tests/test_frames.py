@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from snn.frames import (
+from snn.data.camera.frames import (
     FrameSettings,
     augment_frames,
     bin_edges,
@@ -18,7 +18,7 @@ from snn.frames import (
     frames_from_events,
     to_network_input,
 )
-from snn.recordings import Events, make_events
+from snn.data.camera.recordings import Events, make_events
 
 SENSOR = (20, 12)  # not square
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from pyarrow import parquet
 
-from snn.images import IMAGE_STATISTICS, augment_images, load_images, normalise_images
+from snn.data.images import IMAGE_STATISTICS, augment_images, load_images, normalise_images
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(10, 32, 32, 3), dtype=np.uint8)
 LABELS = [3, 1, 4, 1, 5, 9, 2, 6, 0, 8]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from scipy.io import savemat
 
-from snn.recordings import (
+from snn.data.camera.recordings import (
     EVENT_DTYPE,
     FORMS,
     Events,

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from snn.samples import (
+from snn.data.samples import (
     LabelledSamples,
     cache_directory,
     cached_samples,

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snn.images import load_images
-from snn.recordings import EVENT_DTYPE
-from snn.sensor import DURATION_US, simulate_saccades, simulated_digits
+from snn.data.camera.recordings import EVENT_DTYPE
+from snn.data.camera.sensor import DURATION_US, simulate_saccades, simulated_digits
+from snn.data.images import load_images
 
 QUIET: dict[str, Any] = {"noise_hz": 0.0, "threshold_spread": 0.0}
 

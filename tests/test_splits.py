@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from snn.splits import balanced_subset, stratified_split
+from snn.data.splits import balanced_subset, stratified_split
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.choice(5, size=997, p=[0.4, 0.3, 0.2, 0.06, 0.04])

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from snn.image_files import TEN_DIGITS, Source, Split, download_files, find_files, missing_files
-from snn.samples import LabelledSamples, cache_directory, cached_samples, content_key
-from snn.splits import stratified_split
+from snn.data.image_files import TEN_DIGITS, Source, Split, download_files, find_files, missing_files
+from snn.data.samples import LabelledSamples, cache_directory, cached_samples, content_key
+from snn.data.splits import stratified_split
 
 IMAGE_STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "digits": ((0.3051,), (0.3240,)),
@@ -30,7 +30,7 @@ _READER_VERSION = 1  # count up when a reader gives other samples for the same f
 def load_images(dataset: str, split: Split, *, root: Path, download: bool = False) -> LabelledSamples:
     """Loads one split of a data set as uint8 [N, C, H, W].
 
-    The first call turns the files into one Arrow file (`snn.samples`), the next ones map it into memory.
+    The first call turns the files into one Arrow file (`snn.data.samples`), the next ones map it into memory.
     `digits` ships with scikit-learn (8x8, enlarged to 32x32) and needs no file; its split is ours: a fixed
     stratified 80 % for training. Tiny-ImageNet is tested on its official validation images, as is usual: its
     test images have no labels. The order is the files' own, or that of their sorted names.

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snn.images import augment_images
-from snn.recordings import Events
+from snn.data.camera.recordings import Events
+from snn.data.images import augment_images
 
 BinBy = Literal["time", "count"]
 InputValues = Literal["count", "normalised"]
@@ -180,7 +180,7 @@ def augment_frames(
 
     Args:
         frames_NTCHW: uint8 counts on any device.
-        flip: Mirror left to right with probability 1/2; see `snn.event_files.FLIPS_ALLOWED`.
+        flip: Mirror left to right with probability 1/2; see `snn.data.camera.files.FLIPS_ALLOWED`.
         shift: Moves by up to so many pixels in x and in y; what comes in is empty. 0 is off.
         cutout: Side in pixels of an emptied square whose centre lies anywhere in the frame; 0 is off.
         drop: In [0, 1). A sample draws its own probability from [0, drop), and each of its events is

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from snn.image_files import TEN_DIGITS, Split
-from snn.samples import exclusive_lock
+from snn.data.image_files import TEN_DIGITS, Split
+from snn.data.samples import exclusive_lock
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 _GESTURES = (
@@ -30,7 +30,7 @@ class EventDataset:
         layout: Files below the data set's folder, for messages.
         folders: Names of the data set's folder below the root, besides the root itself.
         suffixes: Of the files that hold a recording.
-        form: Form of the files where the suffix does not tell; see `snn.recordings.FORMS`.
+        form: Form of the files where the suffix does not tell; see `snn.data.camera.recordings.FORMS`.
         tonic_class: Name of the class of tonic.datasets that downloads it; None: nobody does.
     """
 

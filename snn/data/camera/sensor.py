@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from snn.recordings import Events, make_events
+from snn.data.camera.recordings import Events, make_events
 
 DURATION_US = 300_000
 """Three saccades of 100 ms."""
@@ -72,7 +72,7 @@ def simulate_saccades(
 
 
 def simulated_digits(digits: NDArray[np.uint8], side: int = 24) -> list[Events]:
-    """The digits of `snn.images`, reduced to 24 x 24 pixels and seen by a sensor of 34 x 34.
+    """The digits of `snn.data.images`, reduced to 24 x 24 pixels and seen by a sensor of 34 x 34.
 
     Args:
         digits: [n, 1, 32, 32] of load_images("digits", ...).

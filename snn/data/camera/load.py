@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from snn.event_files import EVENT_DATASETS, Recordings, download_recordings, find_recordings
-from snn.frames import FrameSettings, clean_events, cut_windows, frame_shape, frames_from_events
-from snn.image_files import TEN_DIGITS, Split
-from snn.images import load_images
-from snn.recordings import Events, UnreadableRecording, read_recording
-from snn.samples import LabelledSamples, cache_directory, cached_samples, content_key
+from snn.data.camera.files import EVENT_DATASETS, Recordings, download_recordings, find_recordings
+from snn.data.camera.frames import FrameSettings, clean_events, cut_windows, frame_shape, frames_from_events
+from snn.data.camera.recordings import Events, UnreadableRecording, read_recording
+from snn.data.image_files import TEN_DIGITS, Split
+from snn.data.images import load_images
+from snn.data.samples import LabelledSamples, cache_directory, cached_samples, content_key
 
 _READER_VERSION = 2  # count up when the same files and settings give other samples
 _NAMES_IN_A_NOTE = 20
@@ -41,7 +41,7 @@ def load_events(
 ) -> LabelledSamples:
     """Loads one split of a data set as counts of events, uint8 [n, T, 2, H, W].
 
-    The first call turns the recordings into one Arrow file (`snn.samples`), the next ones map it into
+    The first call turns the recordings into one Arrow file (`snn.data.samples`), the next ones map it into
     memory. It reads one recording at a time and keeps the frames in a temporary file beside the Arrow file,
     so memory does not bound the data set; the disk has to hold the samples twice while they are built.
 
@@ -49,7 +49,7 @@ def load_events(
     (they are sorted) are counted and named in the notes.
 
     Args:
-        dataset: A key of `snn.event_files.EVENT_DATASETS`.
+        dataset: A key of `snn.data.camera.files.EVENT_DATASETS`.
         split: As EVENT_DATASETS[dataset].split says.
         root: Folder that holds the data set's folder, or is it.
         settings: How recordings become samples.
@@ -94,7 +94,7 @@ def load_events(
 
 
 def _load_digits(split: Split, root: Path, settings: FrameSettings) -> LabelledSamples:
-    from snn.sensor import simulated_digits
+    from snn.data.camera.sensor import simulated_digits
 
     digits = load_images("digits", split, root=root)
     size = EVENT_DATASETS["digits_events"].sensor_size

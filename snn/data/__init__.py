@@ -1,0 +1,1 @@
+"""Labelled samples: data sets of images and of event recordings, their splits and augmentation."""
