@@ -16,9 +16,9 @@ from snn.data.camera.files import FLIPS_ALLOWED
 from snn.data.camera.frames import FrameSettings, augment_frames, to_network_input
 from snn.data.camera.load import load_events
 from snn.data.images import augment_images, load_images, normalise_images
+from snn.data.sample_set import SampleSet
 from snn.data.samples import LabelledSamples
 from snn.data.splits import balanced_subset, stratified_split
-from snn.training import SampleSet
 
 Indices = NDArray[np.int64]
 

@@ -7,10 +7,10 @@ from timeit import repeat
 
 import torch
 
+from snn.data.sample_set import SampleSet
 from snn.engines.inference import InferenceNetwork
 from snn.engines.trie import evaluate_architectures
 from snn.search_space import Architecture, SearchSpace
-from snn.training import SampleSet
 
 _SAMPLES = 8
 

@@ -20,6 +20,7 @@ from pipeline.config import Config
 from pipeline.data import RunData, load_data
 from pipeline.networks import make_network
 from pipeline.records import Cost, EpochRecord
+from snn.data.sample_set import SampleSet
 from snn.engines.choose import make_inference
 from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation, TimeCourse
@@ -27,7 +28,7 @@ from snn.model.network import SpikingNetwork, num_parameters, to_memory_format
 from snn.model.spikes import count_operations
 from snn.model.time_course import measure_time_course
 from snn.search_space import Architecture
-from snn.training import EpochMeans, SampleSet, Trainer
+from snn.training.trainer import EpochMeans, Trainer
 
 _SECONDS_BETWEEN_EVENTS = 1.0
 

@@ -15,7 +15,7 @@ from pipeline.curves import write_curves
 from pipeline.files import write_bytes
 from pipeline.records import EpochRecord
 from pipeline.training_job import Checkpoint, Event, Progress, Trained, TrainingJob, run_training
-from snn.training import TrainingDiverged
+from snn.training.trainer import TrainingDiverged
 
 _STARTS_PER_JOB = 4
 

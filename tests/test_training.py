@@ -9,8 +9,9 @@ import pytest
 import torch
 from test_network import make
 
+from snn.data.sample_set import SampleSet
 from snn.search_space import SearchSpace
-from snn.training import EpochMeans, SampleSet, Trainer, TrainingDiverged
+from snn.training.trainer import EpochMeans, Trainer, TrainingDiverged
 
 CPU = torch.device("cpu")
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from test_network import make
 
+from snn.data.sample_set import SampleSet
 from snn.engines.choose import EngineName, make_inference
 from snn.engines.trie import count_block_runs, evaluate_architectures
 from snn.fitness import Evaluation
 from snn.model.network import predictions
 from snn.model.spikes import record_spikes
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
-from snn.training import SampleSet
 
 CPU = torch.device("cpu")
 

@@ -17,11 +17,11 @@ from pipeline.artifacts import RunFolder
 from pipeline.config import Config, DataConfig
 from pipeline.data import RunData, load_data
 from pipeline.networks import load_supernet, make_network
+from snn.data.sample_set import SampleSet
 from snn.data.samples import LabelledSamples
 from snn.engines.trie import evaluate_architectures
 from snn.model.network import SpikingNetwork, to_memory_format
 from snn.search_space import Architecture
-from snn.training import SampleSet
 
 CPU = torch.device("cpu")
 Batches = Sequence[tuple[Tensor, Tensor]]

@@ -16,8 +16,9 @@ from pipeline.bench.plain import PlainTrainer, convolutions_of
 from pipeline.bench.stopwatch import Comparison, SectionResult, alternate
 from pipeline.bench.subject import CPU, Subject, training_samples
 from pipeline.console import say
+from snn.data.sample_set import SampleSet
 from snn.search_space import Architecture
-from snn.training import SampleSet, Trainer
+from snn.training.trainer import Trainer
 
 PLAIN_TRAINING_BATCH_SIZE = 96  # the official code's
 

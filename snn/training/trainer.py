@@ -7,59 +7,23 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from snn.data.sample_set import SampleSet
 from snn.model.network import SpikingNetwork, firing_rates, to_memory_format
 from snn.model.spikes import record_spikes
 from snn.search_space import Architecture
 
-Prepare = Callable[[Tensor, torch.Generator | None], Tensor]
-"""Turns stored uint8 samples [N, ...] into a network's input; augments them if a generator is given."""
-
 
 class TrainingDiverged(RuntimeError):
     """The loss or the weights became infinite or not a number."""
-
-
-@dataclass(frozen=True)
-class SampleSet:
-    """Samples with labels and the way they become a network's input.
-
-    Attributes:
-        samples: uint8 [n, ...], may be a memory-mapped view.
-        labels: int64 [n].
-        indices: Which of them belong to the set.
-        prepare: What is done to a batch of samples, on the device.
-    """
-
-    samples: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    indices: NDArray[np.int64]
-    prepare: Prepare
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def batch(
-        self, indices: NDArray[np.int64], device: torch.device, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Inputs and labels [N] of some samples, on `device`; augmented if a generator is given."""
-        samples = torch.from_numpy(self.samples[indices]).to(device, non_blocking=True)
-        labels = torch.from_numpy(self.labels[indices]).to(device, non_blocking=True)
-        return self.prepare(samples, generator), labels
-
-    def batches(self, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """All samples in their order, without augmentation."""
-        for start in range(0, len(self), batch_size):
-            yield self.batch(self.indices[start : start + batch_size], device)
 
 
 @dataclass(frozen=True)
