@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import tyro
 
-from pipeline.config import Config
-from pipeline.named_configs import CONFIGS, named_config
+from pipeline.config.named import CONFIGS, named_config
+from pipeline.config.tree import Config
 
 if TYPE_CHECKING:
     from pipeline.artifacts import RunFolder

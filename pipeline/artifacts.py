@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import Config, config_from_json, list_differences
+from pipeline.config.tree import Config, config_from_json, list_differences
 from pipeline.files import check_sha256, write_bytes, write_json, write_with
 from pipeline.records import (
     Cost,

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.config import Config, DataConfig
+from pipeline.config.tree import Config, DataConfig
 from snn.data.camera.files import FLIPS_ALLOWED
 from snn.data.camera.frames import FrameSettings, augment_frames, to_network_input
 from snn.data.camera.load import load_events

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import read_rows, write_rows
-from pipeline.config import Config
+from pipeline.config.tree import Config
 from pipeline.data import RunData
 from pipeline.records import EvaluationRow
 from snn.kernels.library import SOURCE

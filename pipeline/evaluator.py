@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from pipeline.config import Config, config_from_json
+from pipeline.config.tree import Config, config_from_json
 from pipeline.data import RunData, load_data
 from pipeline.networks import make_network
 from pipeline.weights import SharedWeights

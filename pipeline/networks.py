@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pipeline.artifacts import RunFolder
-from pipeline.config import NetworkConfig
+from pipeline.config.tree import NetworkConfig
 from pipeline.data import RunData
 from snn.model.network import SpikingNetwork
 from snn.search_space import Architecture, stem_for_size

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 
-from pipeline.config import Config, RayConfig
+from pipeline.config.tree import Config, RayConfig
 
 # glibc returns large tensors to the kernel at each free and pays for fresh pages at the next one; with
 # these, workers keep their memory.

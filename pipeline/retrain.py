@@ -5,7 +5,7 @@ from __future__ import annotations
 from safetensors.torch import save_file
 
 from pipeline.artifacts import RunFolder
-from pipeline.config import Config
+from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.files import write_json, write_with
 from pipeline.formats import percent

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.artifacts import RunFolder
-from pipeline.config import Config
+from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.data import load_data
 from pipeline.environment import describe_environment

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from pipeline.algorithms.choose import make_search
 from pipeline.artifacts import RunFolder
-from pipeline.config import Config
+from pipeline.config.tree import Config
 from pipeline.console import SearchProgress, say
 from pipeline.data import RunData, load_data
 from pipeline.estimate import estimate_seconds

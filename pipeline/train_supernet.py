@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.artifacts import RunFolder
-from pipeline.config import Config, list_differences
+from pipeline.config.tree import Config, list_differences
 from pipeline.console import say
 from pipeline.data import RunData, load_data
 from pipeline.files import check_sha256, file_sha256, write_json, write_with

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.config import Config
+from pipeline.config.tree import Config
 from pipeline.data import RunData, load_data
 from pipeline.networks import make_network
 from pipeline.records import Cost, EpochRecord

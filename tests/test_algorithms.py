@@ -19,7 +19,7 @@ from pipeline.algorithms.exhaustive import ExhaustiveSearch
 from pipeline.algorithms.nsga2 import NSGA2, crowded_order
 from pipeline.algorithms.optuna_tpe import BorrowedSearch
 from pipeline.algorithms.random_search import RandomSearch
-from pipeline.named_configs import named_config
+from pipeline.config.named import named_config
 from snn.fitness import Evaluation, pareto_front
 from snn.search_space import Architecture, SearchSpace
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts import RunFolder
+from pipeline.config.named import named_config
 from pipeline.files import check_sha256, file_sha256, written_atomically
-from pipeline.named_configs import named_config
 from pipeline.records import EvaluationRow
 
 

@@ -21,7 +21,7 @@ from pipeline.bench.plain import PlainPath, PlainTrainer, convolutions_of, evalu
 from pipeline.bench.run import BenchSettings, check_sections, render_hours, render_table
 from pipeline.bench.stopwatch import Comparison, OtherProcesses, SectionResult, alternate
 from pipeline.bench.subject import generated_subject, training_samples
-from pipeline.named_configs import named_config
+from pipeline.config.named import named_config
 from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation
 from snn.model.network import firing_rates

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import (
+from pipeline.config.named import CONFIGS, named_config
+from pipeline.config.search import SearchConfig
+from pipeline.config.tree import (
     Config,
     DataConfig,
     NetworkConfig,
@@ -17,8 +19,6 @@ from pipeline.config import (
     SupernetConfig,
     config_from_json,
 )
-from pipeline.named_configs import CONFIGS, named_config
-from pipeline.search_config import SearchConfig
 
 
 @pytest.mark.parametrize("name", CONFIGS)

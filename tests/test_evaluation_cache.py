@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.named import named_config
+from pipeline.config.tree import Config
 from pipeline.data import RunData, load_data
 from pipeline.evaluation_cache import EvaluationCache, cache_key
-from pipeline.named_configs import named_config
 from pipeline.records import EvaluationRow
 
 TEXT = "SRB_k3-SRB_k3-SRB_k3-SRB_k3-SRB_k3"

@@ -24,13 +24,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pipeline.artifacts import RunFolder
-from pipeline.config import Config
+from pipeline.config.named import named_config
+from pipeline.config.search import SearchConfig
+from pipeline.config.tree import Config
 from pipeline.data import load_data
 from pipeline.files import file_sha256, write_json, write_with
-from pipeline.named_configs import named_config
 from pipeline.networks import make_network
 from pipeline.records import Cost, SupernetResult
-from pipeline.search_config import SearchConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_EVALUATIONS = 24

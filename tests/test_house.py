@@ -33,9 +33,9 @@ KNOW_RAY = {
 LIGHT = (
     "snn.search_space",
     "snn.fitness",
-    "pipeline.config",
-    "pipeline.search_config",
-    "pipeline.named_configs",
+    "pipeline.config.tree",
+    "pipeline.config.search",
+    "pipeline.config.named",
     "pipeline.algorithms.choose",
     "launch",
 )

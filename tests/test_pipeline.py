@@ -17,7 +17,7 @@ import torch
 from processes import kill_family, without_times
 
 from pipeline.artifacts import RunFolder
-from pipeline.named_configs import named_config
+from pipeline.config.named import named_config
 from pipeline.run import run_import
 from snn.model.network import SpikingNetwork
 from snn.model.spikes import record_spikes

@@ -22,9 +22,9 @@ from pipeline.analysis.exact import (
 )
 from pipeline.analysis.replay import replay, replay_table
 from pipeline.artifacts import RunFolder
-from pipeline.config import Config
+from pipeline.config.named import named_config
+from pipeline.config.tree import Config
 from pipeline.files import write_json
-from pipeline.named_configs import named_config
 from pipeline.records import Cost, EvaluationRow, SearchResult
 from pipeline.report.join import write_report
 from snn.fitness import spike_aware_fitness

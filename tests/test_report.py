@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts import RunFolder
+from pipeline.config.named import named_config
 from pipeline.files import file_sha256, write_json
-from pipeline.named_configs import named_config
 from pipeline.records import (
     Cost,
     EpochRecord,

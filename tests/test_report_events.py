@@ -16,8 +16,8 @@ from PIL import Image
 from test_report import ENVIRONMENT, PARTS, finished_run
 
 from pipeline.artifacts import RunFolder
+from pipeline.config.named import named_config
 from pipeline.files import write_json
-from pipeline.named_configs import named_config
 from pipeline.report.frames import GROUND_COLOUR, frames_picture, mixed_colour
 from pipeline.report.join import write_report
 from snn.fitness import TimeCourse

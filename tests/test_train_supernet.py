@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.artifacts import RunFolder
-from pipeline.config import Config
+from pipeline.config.named import named_config
+from pipeline.config.tree import Config
 from pipeline.data import load_data
 from pipeline.files import file_sha256, write_json
-from pipeline.named_configs import named_config
 from pipeline.records import Cost, SupernetResult
 from pipeline.run import open_run, run_all
 from pipeline.train_supernet import reuse_supernet

@@ -11,7 +11,7 @@ from pipeline.algorithms.evolution import SpikeAwareEvolution
 from pipeline.algorithms.exhaustive import ExhaustiveSearch
 from pipeline.algorithms.nsga2 import NSGA2
 from pipeline.algorithms.random_search import RandomSearch
-from pipeline.config import Config
+from pipeline.config.tree import Config
 
 
 def make_search(config: Config, spikes_reference: float) -> ArchitectureSearch:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from pipeline.config.search import SearchConfig
 from pipeline.records import EvaluationRow, LambdaInterval, Optimum
-from pipeline.search_config import SearchConfig
 from snn.fitness import pareto_front, spike_aware_fitness
 from snn.search_space import SearchSpace
 

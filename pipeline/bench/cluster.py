@@ -22,10 +22,10 @@ from ray import tune
 
 from pipeline.algorithms.choose import make_search
 from pipeline.bench.stopwatch import Comparison, SectionResult
-from pipeline.config import Config, NetworkConfig, RayConfig
+from pipeline.config.search import SearchConfig
+from pipeline.config.tree import Config, NetworkConfig, RayConfig
 from pipeline.console import say
 from pipeline.ray_session import ray_session
-from pipeline.search_config import SearchConfig
 from pipeline.searcher import EvolutionSearcher
 from pipeline.trials import run_trials
 

@@ -22,7 +22,7 @@ from pipeline.bench.stopwatch import Comparison, OtherProcesses, SectionResult
 from pipeline.bench.subject import Subject, generated_subject, trained_subject
 from pipeline.bench.training import bench_training
 from pipeline.bench.weights import bench_weights
-from pipeline.config import Config
+from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.environment import describe_environment
 from pipeline.files import write_json

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.artifacts import RunFolder
-from pipeline.config import Config, DataConfig
+from pipeline.config.tree import Config, DataConfig
 from pipeline.data import RunData, load_data
 from pipeline.networks import load_supernet, make_network
 from snn.data.sample_set import SampleSet

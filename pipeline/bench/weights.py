@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from pipeline.bench.stopwatch import Comparison, SectionResult
 from pipeline.bench.subject import Subject
-from pipeline.config import Config, RayConfig
+from pipeline.config.tree import Config, RayConfig
 from pipeline.console import say
 from pipeline.files import file_sha256
 from pipeline.ray_session import ray_session

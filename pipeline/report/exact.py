@@ -17,7 +17,7 @@ from pipeline.analysis.exact import (
     studied_exponents,
 )
 from pipeline.analysis.replay import until_text
-from pipeline.config import Config
+from pipeline.config.tree import Config
 from pipeline.records import EvaluationRow, ReplayResult
 from pipeline.report.figures import line_style, styled_chart
 from pipeline.report.page import escape, note, section, table, unit

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from pipeline.artifacts import RunFolder
-from pipeline.config import Config
+from pipeline.config.tree import Config
 from pipeline.files import file_sha256, write_json, write_text
 from pipeline.records import Cost, EvaluationRow, RetrainResult, SearchResult, SupernetResult
 from pipeline.report.exact import join_exact

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.config import Config, DataConfig, NetworkConfig, RetrainConfig, SupernetConfig
-from pipeline.search_config import SearchConfig
+from pipeline.config.search import SearchConfig
+from pipeline.config.tree import Config, DataConfig, NetworkConfig, RetrainConfig, SupernetConfig
 
 _CIFAR10 = Config()
 

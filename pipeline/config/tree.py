@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pipeline.search_config import SearchConfig, at_least, check_exhaustive
+from pipeline.config.search import SearchConfig, at_least, check_exhaustive
 from snn.search_space import (
     AUTOSNN_BLOCKS,
     Architecture,
