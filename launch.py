@@ -17,7 +17,7 @@ from pipeline.config.named import CONFIGS, named_config
 from pipeline.config.tree import Config
 
 if TYPE_CHECKING:
-    from pipeline.artifacts import RunFolder
+    from pipeline.storage.run_folder import RunFolder
 
 USAGE = """\
 Spike-aware architecture search for spiking neural networks, on Ray Tune.
@@ -69,8 +69,8 @@ def demo(arguments: Sequence[str]) -> None:
 def run(arguments: Sequence[str]) -> None:
     """All stages of a named config."""
     config, read = _read_run_arguments(_RunArguments, "run", arguments)
-    from pipeline.artifacts import RunFolder
     from pipeline.run import run_all
+    from pipeline.storage.run_folder import RunFolder
 
     supernet = None if read.reuse_supernet is None else RunFolder(read.reuse_supernet)
     with _resume_line(f"python launch.py {' '.join(sys.argv[1:])}"):
@@ -124,8 +124,8 @@ def retrain(arguments: Sequence[str]) -> None:
     config, read = _read_run_arguments(
         _FolderArguments, "retrain RUN_DIR --on", [name, *rest], run_dir=default
     )
-    from pipeline.artifacts import RunFolder
     from pipeline.run import run_transfer
+    from pipeline.storage.run_folder import RunFolder
 
     with _resume_line(f"python launch.py {' '.join(sys.argv[1:])}"):
         run_transfer(source, text, RunFolder(read.run_dir), config)
@@ -192,8 +192,8 @@ def import_checkpoint(arguments: Sequence[str]) -> None:
     if rest[:1] == ["--config"] and len(rest) > 1:
         name, rest = rest[1], rest[2:]
     config, _ = _read_run_arguments(_FolderArguments, "import-checkpoint", [name, *rest])
-    from pipeline.artifacts import RunFolder
     from pipeline.run import run_import
+    from pipeline.storage.run_folder import RunFolder
 
     run_import(RunFolder(Path(run_dir)), config, Path(checkpoint))
 
@@ -314,7 +314,7 @@ def _read_run_arguments(
 
 def _open(run_dir: Path, data_root: Path | None) -> tuple[RunFolder, Config]:
     """A run folder and its settings; the data may lie elsewhere than when it was made."""
-    from pipeline.artifacts import RunFolder
+    from pipeline.storage.run_folder import RunFolder
 
     folder = RunFolder(run_dir)
     config = folder.read_config()

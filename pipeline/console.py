@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pipeline.algorithms.ask_tell import ArchitectureSearch
 from pipeline.formats import duration, percent
-from pipeline.records import EvaluationRow
+from pipeline.storage.records import EvaluationRow
 
 # Where there is no terminal to draw a bar on, a line tells now and then how far a training is.
 _SECONDS_BETWEEN_LINES = 60

@@ -12,10 +12,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import read_rows, write_rows
 from pipeline.config.tree import Config
 from pipeline.data import RunData
-from pipeline.records import EvaluationRow
+from pipeline.storage.records import EvaluationRow
+from pipeline.storage.run_folder import read_rows, write_rows
 from snn.kernels.library import SOURCE
 from snn.user_cache import user_cache
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.artifacts import RunFolder
 from pipeline.config.tree import NetworkConfig
 from pipeline.data import RunData
+from pipeline.storage.run_folder import RunFolder
 from snn.model.network import SpikingNetwork
 from snn.search_space import Architecture, stem_for_size
 

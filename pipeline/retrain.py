@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from safetensors.torch import save_file
 
-from pipeline.artifacts import RunFolder
 from pipeline.config.tree import Config
 from pipeline.console import say
-from pipeline.files import write_json, write_with
 from pipeline.formats import percent
 from pipeline.ray_session import ray_session
-from pipeline.records import EpochRecord, PaperProtocol, RetrainResult
+from pipeline.storage.files import write_json, write_with
+from pipeline.storage.records import EpochRecord, PaperProtocol, RetrainResult
+from pipeline.storage.run_folder import RunFolder
 from pipeline.training_job import Trained, TrainingJob
 from pipeline.training_stage import run_trainings
 from snn.model.spikes import energy_joules

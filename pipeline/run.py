@@ -6,18 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.artifacts import RunFolder
 from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.data import load_data
 from pipeline.environment import describe_environment
-from pipeline.files import write_json
 from pipeline.formats import duration, percent
 from pipeline.networks import load_supernet
 from pipeline.ray_session import ray_session
 from pipeline.report.join import write_report
 from pipeline.retrain import retrain
 from pipeline.search import search
+from pipeline.storage.files import write_json
+from pipeline.storage.run_folder import RunFolder
 from pipeline.train_supernet import import_checkpoint, reuse_supernet, train_supernet
 
 

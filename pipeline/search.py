@@ -14,19 +14,19 @@ from ray import tune
 from safetensors.numpy import save_file
 
 from pipeline.algorithms.choose import make_search
-from pipeline.artifacts import RunFolder
 from pipeline.config.tree import Config
 from pipeline.console import SearchProgress, say
 from pipeline.data import RunData, load_data
 from pipeline.estimate import estimate_seconds
 from pipeline.evaluation_cache import open_cache
 from pipeline.evaluator import Evaluator
-from pipeline.files import file_sha256, write_json, write_with
 from pipeline.formats import duration
 from pipeline.networks import load_supernet
 from pipeline.ray_session import Resources, ray_session
-from pipeline.records import Cost, EvaluationRow, SearchResult, SupernetResult
 from pipeline.searcher import EvolutionSearcher
+from pipeline.storage.files import file_sha256, write_json, write_with
+from pipeline.storage.records import Cost, EvaluationRow, SearchResult, SupernetResult
+from pipeline.storage.run_folder import RunFolder
 from pipeline.trials import run_trials
 from pipeline.weights import start_weights_holder
 from snn.engines.choose import choose_engine

@@ -11,7 +11,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from pipeline.algorithms.ask_tell import ArchitectureSearch, Candidate
-from pipeline.records import EvaluationRow
+from pipeline.storage.records import EvaluationRow
 from snn.fitness import Evaluation
 
 OnRows = Callable[[list[EvaluationRow]], None]

@@ -12,15 +12,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.artifacts import RunFolder
 from pipeline.config.tree import Config, list_differences
 from pipeline.console import say
 from pipeline.data import RunData, load_data
-from pipeline.files import check_sha256, file_sha256, write_json, write_with
 from pipeline.formats import duration, percent
 from pipeline.networks import make_network
 from pipeline.ray_session import ray_session
-from pipeline.records import Cost, SupernetResult
+from pipeline.storage.files import check_sha256, file_sha256, write_json, write_with
+from pipeline.storage.records import Cost, SupernetResult
+from pipeline.storage.run_folder import RunFolder
 from pipeline.training_job import Trained, TrainingJob
 from pipeline.training_stage import run_trainings
 from snn.engines.trie import evaluate_architectures

@@ -19,7 +19,7 @@ from torch import Tensor
 from pipeline.config.tree import Config
 from pipeline.data import RunData, load_data
 from pipeline.networks import make_network
-from pipeline.records import Cost, EpochRecord
+from pipeline.storage.records import Cost, EpochRecord
 from snn.data.sample_set import SampleSet
 from snn.engines.choose import make_inference
 from snn.engines.trie import evaluate_architectures

@@ -11,9 +11,9 @@ from typing import Any
 import ray
 
 from pipeline.console import TrainingProgress, say
-from pipeline.curves import write_curves
-from pipeline.files import write_bytes
-from pipeline.records import EpochRecord
+from pipeline.storage.curves import write_curves
+from pipeline.storage.files import write_bytes
+from pipeline.storage.records import EpochRecord
 from pipeline.training_job import Checkpoint, Event, Progress, Trained, TrainingJob, run_training
 from snn.training.trainer import TrainingDiverged
 

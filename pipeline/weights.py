@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from safetensors.numpy import load_file
 
-from pipeline.files import check_sha256
+from pipeline.storage.files import check_sha256
 
 Weights = dict[str, NDArray[np.generic]]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.records import EvaluationRow
+from pipeline.storage.records import EvaluationRow
 
 
 def kill_family(process: subprocess.Popen[str]) -> None:

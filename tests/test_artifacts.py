@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.artifacts import RunFolder
 from pipeline.config.named import named_config
-from pipeline.files import check_sha256, file_sha256, written_atomically
-from pipeline.records import EvaluationRow
+from pipeline.storage.files import check_sha256, file_sha256, written_atomically
+from pipeline.storage.records import EvaluationRow
+from pipeline.storage.run_folder import RunFolder
 
 
 def row(candidate_id: int, **changes) -> EvaluationRow:

@@ -23,14 +23,14 @@ from processes import kill_family, without_times
 from safetensors.torch import save_file
 from torch import nn
 
-from pipeline.artifacts import RunFolder
 from pipeline.config.named import named_config
 from pipeline.config.search import SearchConfig
 from pipeline.config.tree import Config
 from pipeline.data import load_data
-from pipeline.files import file_sha256, write_json, write_with
 from pipeline.networks import make_network
-from pipeline.records import Cost, SupernetResult
+from pipeline.storage.files import file_sha256, write_json, write_with
+from pipeline.storage.records import Cost, SupernetResult
+from pipeline.storage.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_EVALUATIONS = 24

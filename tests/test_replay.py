@@ -21,12 +21,12 @@ from pipeline.analysis.exact import (
     studied_exponents,
 )
 from pipeline.analysis.replay import replay, replay_table
-from pipeline.artifacts import RunFolder
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
-from pipeline.files import write_json
-from pipeline.records import Cost, EvaluationRow, SearchResult
 from pipeline.report.join import write_report
+from pipeline.storage.files import write_json
+from pipeline.storage.records import Cost, EvaluationRow, SearchResult
+from pipeline.storage.run_folder import RunFolder
 from snn.fitness import spike_aware_fitness
 
 REFERENCE = 20_000.0

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts import RunFolder
 from pipeline.config.named import named_config
-from pipeline.files import file_sha256, write_json
-from pipeline.records import (
+from pipeline.report.join import write_report
+from pipeline.report.render import render, result_sentence
+from pipeline.storage.files import file_sha256, write_json
+from pipeline.storage.records import (
     Cost,
     EpochRecord,
     EvaluationRow,
@@ -23,8 +24,7 @@ from pipeline.records import (
     SearchResult,
     SupernetResult,
 )
-from pipeline.report.join import write_report
-from pipeline.report.render import render, result_sentence
+from pipeline.storage.run_folder import RunFolder
 from snn.fitness import Evaluation, spike_aware_fitness
 
 CONFIG = replace(named_config("cifar10_small"), seed=7)

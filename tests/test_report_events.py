@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from test_report import ENVIRONMENT, PARTS, finished_run
 
-from pipeline.artifacts import RunFolder
 from pipeline.config.named import named_config
-from pipeline.files import write_json
 from pipeline.report.frames import GROUND_COLOUR, frames_picture, mixed_colour
 from pipeline.report.join import write_report
+from pipeline.storage.files import write_json
+from pipeline.storage.run_folder import RunFolder
 from snn.fitness import TimeCourse
 
 SIMULATED = "The events are SIMULATED by <a model>; no camera recorded them."

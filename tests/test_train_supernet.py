@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.artifacts import RunFolder
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
 from pipeline.data import load_data
-from pipeline.files import file_sha256, write_json
-from pipeline.records import Cost, SupernetResult
 from pipeline.run import open_run, run_all
+from pipeline.storage.files import file_sha256, write_json
+from pipeline.storage.records import Cost, SupernetResult
+from pipeline.storage.run_folder import RunFolder
 from pipeline.train_supernet import reuse_supernet
 
 CONFIG = named_config("demo")

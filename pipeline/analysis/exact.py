@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from pipeline.config.search import SearchConfig
-from pipeline.records import EvaluationRow, LambdaInterval, Optimum
+from pipeline.storage.records import EvaluationRow, LambdaInterval, Optimum
 from snn.fitness import pareto_front, spike_aware_fitness
 from snn.search_space import SearchSpace
 

@@ -10,10 +10,10 @@ from typing import Any, get_args, get_type_hints
 from pipeline.algorithms.ask_tell import ArchitectureSearch
 from pipeline.algorithms.choose import make_search
 from pipeline.analysis.exact import holds_whole_space
-from pipeline.artifacts import RunFolder
 from pipeline.config.search import SearchConfig
 from pipeline.config.tree import Config
-from pipeline.records import EvaluationRow, ReplayResult
+from pipeline.storage.records import EvaluationRow, ReplayResult
+from pipeline.storage.run_folder import RunFolder
 from snn.fitness import Evaluation
 
 ALGORITHMS: tuple[str, ...] = get_args(get_type_hints(SearchConfig)["algorithm"])

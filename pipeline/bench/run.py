@@ -14,7 +14,6 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from pipeline.artifacts import RunFolder
 from pipeline.bench.cluster import bench_cluster
 from pipeline.bench.evaluation import bench_one_candidate, bench_sharing
 from pipeline.bench.hours import Speeds, StageHours, assumptions, estimate_hours
@@ -25,8 +24,9 @@ from pipeline.bench.weights import bench_weights
 from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.environment import describe_environment
-from pipeline.files import write_json
 from pipeline.formats import duration
+from pipeline.storage.files import write_json
+from pipeline.storage.run_folder import RunFolder
 
 Section = Literal["candidate", "sharing", "training", "cluster", "weights"]
 SECTIONS: tuple[Section, ...] = get_args(Section)

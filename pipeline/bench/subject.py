@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.artifacts import RunFolder
 from pipeline.config.tree import Config, DataConfig
 from pipeline.data import RunData, load_data
 from pipeline.networks import load_supernet, make_network
+from pipeline.storage.run_folder import RunFolder
 from snn.data.sample_set import SampleSet
 from snn.data.samples import LabelledSamples
 from snn.engines.trie import evaluate_architectures

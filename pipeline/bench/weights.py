@@ -19,8 +19,8 @@ from pipeline.bench.stopwatch import Comparison, SectionResult
 from pipeline.bench.subject import Subject
 from pipeline.config.tree import Config, RayConfig
 from pipeline.console import say
-from pipeline.files import file_sha256
 from pipeline.ray_session import ray_session
+from pipeline.storage.files import file_sha256
 from pipeline.weights import SharedWeights, start_weights_holder
 
 _MEBIBYTE = 2**20

@@ -18,9 +18,9 @@ from pipeline.analysis.exact import (
 )
 from pipeline.analysis.replay import until_text
 from pipeline.config.tree import Config
-from pipeline.records import EvaluationRow, ReplayResult
 from pipeline.report.figures import line_style, styled_chart
 from pipeline.report.page import escape, note, section, table, unit
+from pipeline.storage.records import EvaluationRow, ReplayResult
 
 
 def join_exact(

@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from pipeline.artifacts import RunFolder
 from pipeline.config.tree import Config
-from pipeline.files import file_sha256, write_json, write_text
-from pipeline.records import Cost, EvaluationRow, RetrainResult, SearchResult, SupernetResult
 from pipeline.report.exact import join_exact
 from pipeline.report.frames import read_examples
 from pipeline.report.render import render
+from pipeline.storage.files import file_sha256, write_json, write_text
+from pipeline.storage.records import Cost, EvaluationRow, RetrainResult, SearchResult, SupernetResult
+from pipeline.storage.run_folder import RunFolder
 from snn.fitness import pareto_front
 from snn.search_space import Architecture, Pool, SearchedLayer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.records import EpochRecord
+from pipeline.storage.records import EpochRecord
 
 
 def write_curves(folder: Path, record: EpochRecord) -> None:

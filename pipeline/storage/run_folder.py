@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config.tree import Config, config_from_json, list_differences
-from pipeline.files import check_sha256, write_bytes, write_json, write_with
-from pipeline.records import (
+from pipeline.storage.files import check_sha256, write_bytes, write_json, write_with
+from pipeline.storage.records import (
     Cost,
     EpochRecord,
     EvaluationRow,

@@ -1,0 +1,1 @@
+"""What a run leaves behind: its records, the folder that holds them, how files are written."""
