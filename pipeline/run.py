@@ -15,7 +15,7 @@ from pipeline.networks import load_supernet
 from pipeline.ray_session import ray_session
 from pipeline.report.join import write_report
 from pipeline.retrain import retrain
-from pipeline.search import search
+from pipeline.search.stage import search
 from pipeline.storage.files import write_json
 from pipeline.storage.run_folder import RunFolder
 from pipeline.train_supernet import import_checkpoint, reuse_supernet, train_supernet

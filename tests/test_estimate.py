@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_event_driven import batch, make
 
-from pipeline import estimate
-from pipeline.estimate import estimate_seconds
+from pipeline.search import estimate
+from pipeline.search.estimate import estimate_seconds
 from snn.engines.choose import make_inference
 from snn.search_space import Architecture, SearchSpace
 

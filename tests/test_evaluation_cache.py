@@ -10,7 +10,7 @@ import pytest
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
 from pipeline.data import RunData, load_data
-from pipeline.evaluation_cache import EvaluationCache, cache_key
+from pipeline.search.evaluation_cache import EvaluationCache, cache_key
 from pipeline.storage.records import EvaluationRow
 
 TEXT = "SRB_k3-SRB_k3-SRB_k3-SRB_k3-SRB_k3"

@@ -167,7 +167,7 @@ def write_into_shared_memory():
     ctypes.memset(array.ctypes.data, 0, array.nbytes)
 
 
-WRAPPED = {"snn.engines.trie": wrap_trie, "pipeline.weights": wrap_weights}
+WRAPPED = {"snn.engines.trie": wrap_trie, "pipeline.search.weights": wrap_weights}
 sys.meta_path.insert(0, Hook())
 '''
 

@@ -19,16 +19,16 @@ FILES = {
     for path in sorted((ROOT / package).rglob("*.py"))
 }
 KNOW_RAY = {
-    "pipeline.searcher",
-    "pipeline.weights",
-    "pipeline.evaluator",
-    "pipeline.search",
+    "pipeline.search.searcher",
+    "pipeline.search.weights",
+    "pipeline.search.evaluator",
+    "pipeline.search.stage",
     "pipeline.ray_session",
     "pipeline.training_stage",
     "pipeline.algorithms.optuna_tpe",
     "pipeline.bench.cluster",
     "pipeline.bench.weights",
-    "pipeline.trials",
+    "pipeline.search.trials",
 }
 LIGHT = (
     "snn.search_space",

@@ -12,7 +12,7 @@ from test_evolution import evaluate, make
 
 from pipeline.algorithms.evolution import SpikeAwareEvolution
 from pipeline.algorithms.random_search import RandomSearch
-from pipeline.searcher import EvolutionSearcher, group_sizes
+from pipeline.search.searcher import EvolutionSearcher, group_sizes
 from pipeline.storage.records import EvaluationRow
 from snn.search_space import Architecture
 

@@ -26,8 +26,8 @@ from pipeline.config.search import SearchConfig
 from pipeline.config.tree import Config, NetworkConfig, RayConfig
 from pipeline.console import say
 from pipeline.ray_session import ray_session
-from pipeline.searcher import EvolutionSearcher
-from pipeline.trials import run_trials
+from pipeline.search.searcher import EvolutionSearcher
+from pipeline.search.trials import run_trials
 
 _VIRTUAL_CPUS = 64
 _RESOURCES_VARIABLE = "RAY_OVERRIDE_RESOURCES"  # Ray then believes in CPUs that are not there

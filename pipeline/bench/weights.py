@@ -20,8 +20,8 @@ from pipeline.bench.subject import Subject
 from pipeline.config.tree import Config, RayConfig
 from pipeline.console import say
 from pipeline.ray_session import ray_session
+from pipeline.search.weights import SharedWeights, start_weights_holder
 from pipeline.storage.files import file_sha256
-from pipeline.weights import SharedWeights, start_weights_holder
 
 _MEBIBYTE = 2**20
 _LARGE = 256  # MiB

@@ -14,7 +14,7 @@ from ray import tune
 from pipeline.config.tree import Config, config_from_json
 from pipeline.data import RunData, load_data
 from pipeline.networks import make_network
-from pipeline.weights import SharedWeights
+from pipeline.search.weights import SharedWeights
 from snn.engines.dense import DenseNetwork
 from snn.engines.event_driven import EventDrivenNetwork
 from snn.engines.inference import InferenceNetwork

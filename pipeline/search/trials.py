@@ -7,7 +7,7 @@ from typing import Any
 
 from ray import tune
 
-from pipeline.searcher import EvolutionSearcher
+from pipeline.search.searcher import EvolutionSearcher
 
 _TRIES_PER_TRIAL = 3
 
@@ -19,7 +19,7 @@ def run_trials(
 
     Args:
         searcher: Says what is evaluated.
-        trainable: A Tune trainable that takes trials as `pipeline.evaluator.Evaluator` does.
+        trainable: A Tune trainable that takes trials as `pipeline.search.evaluator.Evaluator` does.
         num_workers: Trial actors at once.
         cpus: CPUs of each.
         gpus: GPUs of each, fractions allowed.

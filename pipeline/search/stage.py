@@ -17,18 +17,18 @@ from pipeline.algorithms.choose import make_search
 from pipeline.config.tree import Config
 from pipeline.console import SearchProgress, say
 from pipeline.data import RunData, load_data
-from pipeline.estimate import estimate_seconds
-from pipeline.evaluation_cache import open_cache
-from pipeline.evaluator import Evaluator
 from pipeline.formats import duration
 from pipeline.networks import load_supernet
 from pipeline.ray_session import Resources, ray_session
-from pipeline.searcher import EvolutionSearcher
+from pipeline.search.estimate import estimate_seconds
+from pipeline.search.evaluation_cache import open_cache
+from pipeline.search.evaluator import Evaluator
+from pipeline.search.searcher import EvolutionSearcher
+from pipeline.search.trials import run_trials
+from pipeline.search.weights import start_weights_holder
 from pipeline.storage.files import file_sha256, write_json, write_with
 from pipeline.storage.records import Cost, EvaluationRow, SearchResult, SupernetResult
 from pipeline.storage.run_folder import RunFolder
-from pipeline.trials import run_trials
-from pipeline.weights import start_weights_holder
 from snn.engines.choose import choose_engine
 from snn.engines.event_driven import EventDrivenNetwork
 from snn.engines.event_weights import fold
