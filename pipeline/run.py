@@ -14,11 +14,11 @@ from pipeline.formats import duration, percent
 from pipeline.networks import load_supernet
 from pipeline.ray_session import ray_session
 from pipeline.report.join import write_report
-from pipeline.retrain import retrain
 from pipeline.search.stage import search
 from pipeline.storage.files import write_json
 from pipeline.storage.run_folder import RunFolder
-from pipeline.train_supernet import import_checkpoint, reuse_supernet, train_supernet
+from pipeline.training.retrain import retrain
+from pipeline.training.supernet import import_checkpoint, reuse_supernet, train_supernet
 
 
 def run_all(run: RunFolder, config: Config, supernet: RunFolder | None = None) -> None:
@@ -128,7 +128,7 @@ def evaluate(run: RunFolder, config: Config, text: str) -> None:
     """
     import torch
 
-    from pipeline.training_job import evaluate_with_operations
+    from pipeline.training.job import evaluate_with_operations
     from snn.fitness import spike_aware_fitness
     from snn.model.spikes import energy_joules
 

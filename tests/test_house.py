@@ -24,7 +24,7 @@ KNOW_RAY = {
     "pipeline.search.evaluator",
     "pipeline.search.stage",
     "pipeline.ray_session",
-    "pipeline.training_stage",
+    "pipeline.training.tasks",
     "pipeline.algorithms.optuna_tpe",
     "pipeline.bench.cluster",
     "pipeline.bench.weights",

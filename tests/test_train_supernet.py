@@ -16,7 +16,7 @@ from pipeline.run import open_run, run_all
 from pipeline.storage.files import file_sha256, write_json
 from pipeline.storage.records import Cost, SupernetResult
 from pipeline.storage.run_folder import RunFolder
-from pipeline.train_supernet import reuse_supernet
+from pipeline.training.supernet import reuse_supernet
 
 CONFIG = named_config("demo")
 

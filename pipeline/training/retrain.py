@@ -11,8 +11,8 @@ from pipeline.ray_session import ray_session
 from pipeline.storage.files import write_json, write_with
 from pipeline.storage.records import EpochRecord, PaperProtocol, RetrainResult
 from pipeline.storage.run_folder import RunFolder
-from pipeline.training_job import Trained, TrainingJob
-from pipeline.training_stage import run_trainings
+from pipeline.training.job import Trained, TrainingJob
+from pipeline.training.tasks import run_trainings
 from snn.model.spikes import energy_joules
 
 

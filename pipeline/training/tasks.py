@@ -14,7 +14,7 @@ from pipeline.console import TrainingProgress, say
 from pipeline.storage.curves import write_curves
 from pipeline.storage.files import write_bytes
 from pipeline.storage.records import EpochRecord
-from pipeline.training_job import Checkpoint, Event, Progress, Trained, TrainingJob, run_training
+from pipeline.training.job import Checkpoint, Event, Progress, Trained, TrainingJob, run_training
 from snn.training.trainer import TrainingDiverged
 
 _STARTS_PER_JOB = 4

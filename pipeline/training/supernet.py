@@ -21,8 +21,8 @@ from pipeline.ray_session import ray_session
 from pipeline.storage.files import check_sha256, file_sha256, write_json, write_with
 from pipeline.storage.records import Cost, SupernetResult
 from pipeline.storage.run_folder import RunFolder
-from pipeline.training_job import Trained, TrainingJob
-from pipeline.training_stage import run_trainings
+from pipeline.training.job import Trained, TrainingJob
+from pipeline.training.tasks import run_trainings
 from snn.engines.trie import evaluate_architectures
 from snn.model.network import num_parameters
 from snn.model.reference import read_official_supernet
