@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from snn.data.images import augment_images, load_images, normalise_images
 from snn.data.sample_set import SampleSet
 from snn.data.samples import LabelledSamples
 from snn.data.splits import balanced_subset, stratified_split
+from snn.options import FrameOptions
 
 Indices = NDArray[np.int64]
 
@@ -180,16 +181,8 @@ def load_data(config: Config) -> RunData:
 
 def frame_settings(config: Config) -> FrameSettings:
     """How events become frames in a run."""
-    data = config.data
-    return FrameSettings(
-        time_steps=config.network.time_steps,
-        bin_by=data.bin_by,
-        downsample=data.downsample,
-        crop=data.crop,
-        denoise_us=data.denoise_us,
-        window_ms=data.window_ms,
-        max_count=data.max_count,
-    )
+    options = {option.name: getattr(config.data, option.name) for option in fields(FrameOptions)}
+    return FrameSettings(time_steps=config.network.time_steps, **options)
 
 
 def _prepare_images(data: DataConfig, samples: Tensor, generator: torch.Generator | None) -> Tensor:

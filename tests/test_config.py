@@ -65,8 +65,32 @@ def test_paper_settings_are_the_defaults() -> None:
             lambda: Config(retrain=RetrainConfig(architectures=("SRB_k3",))),
             "has 1 blocks; this backbone has 5",
         ),
-        (lambda: config_from_json({"serach": {}}), "Unknown settings serach"),
-        (lambda: config_from_json({"search": {"lambda": 1}}), r"Unknown settings search\.lambda"),
+        (lambda: config_from_json({"serach": {}}), "serach is unknown"),
+        (lambda: config_from_json({"search": {"lambda": 1}}), r"search\.lambda is unknown"),
+        (lambda: DataConfig(downsample=0), r"data\.downsample must be at least 1, got 0"),
+        (lambda: DataConfig(max_count=256), r"data\.max_count must be in \[1, 255\]"),
+        (
+            lambda: config_from_json({"supernet": {"epochs": "5"}}),
+            r"supernet\.epochs must be a whole number, got '5'",
+        ),
+        (
+            lambda: config_from_json({"supernet": {"epochs": 5.5}}),
+            r"supernet\.epochs must be a whole number, got 5\.5",
+        ),
+        (lambda: config_from_json({"data": {"flip": 1}}), r"data\.flip must be true or false, got 1"),
+        (
+            lambda: config_from_json({"data": {"sensor_size": [1, "2"]}}),
+            r"data\.sensor_size\[1\] must be a whole",
+        ),
+        (
+            lambda: config_from_json({"search": {"engine": "gpu"}}),
+            r"search\.engine must be one of auto, event_driven",
+        ),
+        (lambda: config_from_json({"search": 1}), r"search must be an object, got 1"),
+        (
+            lambda: config_from_json({"supernet": {"epochs": 0}}),
+            r"supernet\.epochs must be at least 1, got 0",
+        ),
     ],
 )
 def test_bad_value_is_named_with_what_was_expected(make, message: str) -> None:

@@ -12,7 +12,7 @@ from snn.data.camera.files import EVENT_DATASETS, FLIPS_ALLOWED, Recordings, fin
 from snn.data.camera.frames import FrameSettings
 from snn.data.camera.load import load_events
 
-SETTINGS = FrameSettings(4, "count")
+SETTINGS = FrameSettings(time_steps=4, bin_by="count")
 TWO_EVENTS = bytes([3, 4, 128, 0, 9, 3, 5, 0, 0, 10])  # in N-MNIST's form
 
 

@@ -22,7 +22,7 @@ from snn.data.images import load_images
 from snn.data.samples import LabelledSamples
 from snn.data.splits import stratified_split
 
-SETTINGS = FrameSettings(4, "count")
+SETTINGS = FrameSettings(time_steps=4, bin_by="count")
 
 
 def events(seed: int, n: int = 100, *, duration: int = 10_000, side: int = 30) -> Events:
@@ -138,7 +138,7 @@ def test_what_is_wrong_with_recordings_is_counted_and_named(tmp_path: Path) -> N
         "recordings",
         "train",
         root=tmp_path,
-        settings=FrameSettings(4, "time", window_ms=10),
+        settings=FrameSettings(time_steps=4, bin_by="time", window_ms=10),
         sensor_size=(30, 30),
     )
     notes = "\n".join(data.notes)
@@ -233,7 +233,7 @@ def test_full_disk_is_noticed_before_all_recordings_are_read(
             "recordings",
             "train",
             root=tmp_path,
-            settings=FrameSettings(4, "count", window_ms=window_ms),
+            settings=FrameSettings(time_steps=4, bin_by="count", window_ms=window_ms),
             sensor_size=(30, 30),
         )
     assert len(read) == (1 if window_ms else 0)
@@ -279,7 +279,7 @@ def test_real_nmnist_gives_the_frames_of_spikingjelly(unpacked: Path) -> None:
         ours = read_recording(files[i])
         assert all(np.array_equal(ours[name], theirs[name]) for name in "xytp")
         for bin_by, split_by in (("count", "number"), ("time", "time")):
-            settings = FrameSettings(10, bin_by)  # type: ignore[arg-type]
+            settings = FrameSettings(time_steps=10, bin_by=bin_by)  # type: ignore[arg-type]
             frames = integrate_events_by_fixed_frames_number(theirs, split_by, 10, 34, 34)
             counted = frames_from_events(ours, sensor_size=(34, 34), settings=settings)
             assert np.array_equal(counted, frames)

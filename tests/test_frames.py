@@ -65,19 +65,20 @@ def test_frames_conserve_events(bin_by: str, downsample: int, time_steps: int) -
 @pytest.mark.parametrize("duration", [1, 5, 1000])
 def test_bins_are_ordered_and_exhaustive(bin_by: Any, n: int, duration: int) -> None:
     t = random_events(n=n, duration=duration)["t"]
-    edges = bin_edges(t, FrameSettings(8, bin_by))
+    edges = bin_edges(t, FrameSettings(time_steps=8, bin_by=bin_by))
     assert (len(edges), edges[0], edges[-1]) == (9, 0, n)
     assert np.all(np.diff(edges) >= 0)
 
 
 def test_bins_by_count_hold_the_same_number_and_the_last_the_rest() -> None:
-    edges = bin_edges(random_events(n=1003)["t"], FrameSettings(8, "count"))
+    edges = bin_edges(random_events(n=1003)["t"], FrameSettings(time_steps=8, bin_by="count"))
     assert np.diff(edges).tolist() == [125] * 7 + [128]
 
 
 def test_bins_by_time_hold_the_same_time_and_the_last_the_rest() -> None:
     t = np.array([10, 11, 19, 20, 29, 30, 49, 50, 52])
-    assert bin_edges(t, FrameSettings(4, "time")).tolist() == [0, 3, 5, 6, 9]  # dt = 42 // 4 = 10
+    edges = bin_edges(t, FrameSettings(time_steps=4, bin_by="time"))
+    assert edges.tolist() == [0, 3, 5, 6, 9]  # dt = 42 // 4 = 10
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -123,7 +124,7 @@ def test_times_that_go_backwards_are_sorted_first() -> None:
 
 def test_events_of_one_time_keep_their_order() -> None:
     events = events_at((1, 0, 5), (2, 0, 5), (3, 0, 5), (0, 0, 1))
-    cleaned = clean_events(events, sensor_size=SENSOR, settings=FrameSettings(1, "count"))
+    cleaned = clean_events(events, sensor_size=SENSOR, settings=FrameSettings(time_steps=1, bin_by="count"))
     assert cleaned["x"].tolist() == [0, 1, 2, 3]
 
 
@@ -143,14 +144,14 @@ def test_downsampled_pixel_is_the_sum_of_its_block() -> None:
 def test_crop_keeps_the_centre() -> None:
     cropped = frames_of(random_events(), crop=6, time_steps=1)
     assert np.array_equal(cropped, frames_of(random_events(), time_steps=1)[:, :, 3:9, 7:13])
-    settings = FrameSettings(1, "count", crop=6)
+    settings = FrameSettings(time_steps=1, bin_by="count", crop=6)
     cleaned = clean_events(random_events(), sensor_size=SENSOR, settings=settings)
     assert len(cleaned) == cropped.sum()
 
 
 def test_shape_is_known_without_events() -> None:
     for options in ({}, {"crop": 7, "downsample": 2}, {"downsample": 3}):
-        settings = FrameSettings(4, "time", **options)
+        settings = FrameSettings(time_steps=4, bin_by="time", **options)
         frames = frames_from_events(random_events(), sensor_size=SENSOR, settings=settings)
         assert frames.shape == frame_shape(SENSOR, settings)
 
@@ -170,14 +171,14 @@ def lonely(events: Events, denoise_us: int) -> list[bool]:
 @pytest.mark.parametrize("denoise_us", [1, 500, 5000])
 def test_denoising_keeps_what_a_neighbour_saw_shortly_before(denoise_us: int) -> None:
     events = random_events(n=300)
-    settings = FrameSettings(1, "count", denoise_us=denoise_us)
+    settings = FrameSettings(time_steps=1, bin_by="count", denoise_us=denoise_us)
     kept = clean_events(events, sensor_size=SENSOR, settings=settings)
     assert np.array_equal(kept, events[~np.array(lonely(events, denoise_us))])
 
 
 def test_denoising_does_not_join_the_borders_and_drops_a_hot_pixel() -> None:
     events = events_at((19, 3, 0), (0, 4, 1), (5, 5, 2), (5, 5, 3), (6, 6, 4))
-    settings = FrameSettings(1, "count", denoise_us=100)
+    settings = FrameSettings(time_steps=1, bin_by="count", denoise_us=100)
     kept = clean_events(events, sensor_size=SENSOR, settings=settings)
     assert kept["x"].tolist() == [6]
 

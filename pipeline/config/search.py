@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from pipeline.config.identity import NO_IDENTITY
+from snn.options import EngineName, Precision, at_least
 from snn.search_space import SearchSpace
 
 # Architectures of an exhaustive search; the paper's space has 3,125, with three blocks more 32,768.
@@ -37,10 +39,10 @@ class SearchConfig:
     """Architectures evaluated before the search ends; the space may end it earlier."""
     batch_size: int = 128
     """Samples per forward pass; of event-driven evaluation results do not depend on it."""
-    engine: Literal["auto", "event_driven", "dense"] = "auto"
+    engine: EngineName = "auto"
     """How candidates are evaluated: `event_driven` adds weights spike by spike on a CPU, `dense` is torch on
     any device; `auto` is event-driven on CPUs that have a C compiler."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """Format of weights and potentials of the dense engine; spikes are exact in either."""
     recalibrate: int = 0
     """Samples of D_train on which each candidate's batch-norm statistics are measured anew before it is
@@ -48,9 +50,9 @@ class SearchConfig:
     racing: bool = False
     """`evolution` only: stop evaluating a candidate that can no longer become a parent. The search and its
     choice stay the same; candidates given up have fewer samples in the table and are on no front."""
-    cache: bool = True
+    cache: bool = field(default=True, metadata=NO_IDENTITY)
     """Keep evaluations in the user's cache and take them from there in later runs with the same weights, data
-    and settings; no part of a run's identity."""
+    and settings; not part of a run's identity."""
     max_val_samples: int | None = None
     """Score on so many samples of D_val (classes balanced) instead of all."""
 
@@ -112,10 +114,3 @@ def check_exhaustive(space: SearchSpace, search: SearchConfig) -> None:
         f"{runs / runs_of_paper:,.0f} times those of the paper's space. Use --search.algorithm evolution, "
         f"fewer --network.blocks, or allow it with --search.max-evaluations {size}."
     )
-
-
-def at_least(section: str, minimum: float, **values: float | None) -> None:
-    """Raises ValueError unless every value is None or at least `minimum`."""
-    for name, value in values.items():
-        if value is not None and not value >= minimum:
-            raise ValueError(f"{section}.{name} must be at least {minimum}, got {value}.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pipeline.config.search import SearchConfig, at_least, check_exhaustive
+from pipeline.config.identity import NO_IDENTITY
+from pipeline.config.search import SearchConfig, check_exhaustive
+from pipeline.json_values import from_json, to_json
+from snn.options import EventValues, FrameOptions, NeuronName, Schedule, at_least
 from snn.search_space import (
     AUTOSNN_BLOCKS,
     Architecture,
@@ -31,51 +33,46 @@ EventDataset = Literal[
     "poker_dvs",
     "recordings",
 ]
+Dataset = Literal[ImageDataset, EventDataset]
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Which samples are trained, validated and tested on."""
+class SamplesConfig:
+    """Which samples a run uses and how training samples are augmented."""
 
-    dataset: ImageDataset | EventDataset = "cifar10"
+    dataset: Dataset = "cifar10"
     """Data set; `digits` ships with scikit-learn, `digits_events` is simulated from it, the others are read
     below `root`; `recordings` is a folder SPLIT/CLASS/FILE of event-camera recordings."""
-    root: Path = Path("data")
-    """Folder of the data sets; no part of a run's identity."""
-    download: bool = False
-    """Download a missing data set through torchvision; no part of a run's identity."""
+    root: Path = field(default=Path("data"), metadata=NO_IDENTITY)
+    """Folder of the data sets; not part of a run's identity."""
+    download: bool = field(default=False, metadata=NO_IDENTITY)
+    """Download a missing data set through torchvision; not part of a run's identity."""
     train_fraction: float = 0.8
     """Share of the training set that trains the super-network (D_train); the rest is D_val."""
     max_train_samples: int | None = None
-    """Use only so many training samples (before the split into D_train and D_val), classes balanced."""
+    """Use at most this many training samples (before the split into D_train and D_val), classes balanced."""
     max_test_samples: int | None = None
-    """Use only so many test samples, classes balanced."""
+    """Use at most this many test samples, classes balanced."""
     flip: bool = True
-    """Mirror training images at random; off where a mirror image is another class or none."""
+    """Mirror training images at random; off where a mirror image belongs to another class or to none."""
     crop_padding: int = 4
-    """Pixels by which training samples are shifted at most (random crop after zero padding)."""
+    """Largest shift of a training sample in pixels (random crop after zero padding)."""
     cutout: int = 0
     """Side in pixels of the square blanked at random in training samples; 0 is off."""
     event_drop: float = 0.0
     """Events only: the largest share of events dropped at random from a training sample."""
-    bin_by: Literal["time", "count"] = "count"
-    """Events only: the T frames of a sample last equally long, or hold equally many events."""
+    event_values: EventValues = "count"
+    """Events only: the network sees counts, or counts divided by the sample's mean count."""
     sensor_size: tuple[int, int] | None = None
     """`recordings` only: width and height of the sensor in pixels; None takes what the events reach."""
-    window_ms: float = 0.0
-    """Events only: long recordings are cut into windows of so many milliseconds; 0 keeps them whole."""
-    crop: int = 0
-    """Events only: side in pixels of the centred square that is kept; 0 keeps the whole sensor."""
-    downsample: int = 1
-    """Events only: so many pixels in each direction become one."""
-    denoise_us: int = 0
-    """Events only: drops events without a neighbour in the last so many microseconds; 0 is off."""
-    max_count: int = 255
-    """Events only: counts of a frame's pixel are clipped there; 1 keeps whether there was an event."""
-    event_values: Literal["count", "normalised"] = "count"
-    """Events only: the network sees counts, or counts divided by the sample's mean count."""
+
+
+@dataclass(frozen=True)
+class DataConfig(FrameOptions, SamplesConfig):
+    """The samples that are trained, validated and tested on."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.train_fraction < 1:
             raise ValueError(
                 f"data.train_fraction must lie between 0 and 1 (both excluded), got {self.train_fraction}."
@@ -103,7 +100,7 @@ class NetworkConfig:
     """How the input is brought to 32x32; `auto` chooses by the input's size."""
     blocks: tuple[str, ...] = AUTOSNN_BLOCKS
     """Candidate blocks of each searched layer."""
-    neuron: Literal["IF", "LIF", "PLIF"] = "PLIF"
+    neuron: NeuronName = "PLIF"
     """Spiking neuron model."""
     v_threshold: float = 1.0
     """Membrane potential at which a neuron fires."""
@@ -174,7 +171,7 @@ class RetrainConfig:
     """Samples per step."""
     learning_rate: float = 1e-3
     """Step size of Adam."""
-    learning_rate_schedule: Literal["constant", "cosine"] = "constant"
+    learning_rate_schedule: Schedule = "constant"
     """The paper keeps the step size constant; `cosine` lets it fall to zero."""
     val_fraction: float = 0.1
     """Share of the training set held out to choose the epoch that is tested."""
@@ -206,7 +203,7 @@ class RetrainConfig:
 
 @dataclass(frozen=True)
 class RayConfig:
-    """Where the work runs; no part of a run's identity: results do not depend on it."""
+    """Where the work runs; not part of a run's identity: results do not depend on it."""
 
     address: str | None = None
     """Cluster to join (`auto`, or ray://...); None starts Ray on this machine and stops it at the end."""
@@ -242,7 +239,7 @@ class Config:
     supernet: SupernetConfig = field(default_factory=SupernetConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
-    ray: RayConfig = field(default_factory=RayConfig)
+    ray: RayConfig = field(default_factory=RayConfig, metadata=NO_IDENTITY)
 
     def __post_init__(self) -> None:
         at_least(
@@ -256,18 +253,25 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values, one nested object a section."""
-        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
+        values: dict[str, Any] = to_json(self)
         return values
 
     def identity(self) -> dict[str, Any]:
-        """The settings that results depend on, as `section.field` -> value."""
-        flat = _flatten(self.to_json())
-        elsewhere = ("data.root", "data.download", "search.cache")
-        return {k: v for k, v in flat.items() if not k.startswith("ray.") and k not in elsewhere}
+        """The settings that results depend on, as `section.field` -> JSON value."""
+        return _identity(self, "")
+
+
+def config_from_json(values: dict[str, Any]) -> Config:
+    """Rebuilds a Config from `Config.to_json`.
+
+    Raises:
+        ValueError: Settings that this version does not know, or values of another type or out of range.
+    """
+    return from_json(values, Config)
 
 
 def list_differences(there: dict[str, Any], asked: dict[str, Any]) -> str:
-    """A line for each setting of two identities that differs; empty if none does."""
+    """One line for each setting that differs between two identities; empty if none does."""
     return "\n".join(
         f"  {key}: {there.get(key)} there, {value} asked for"
         for key, value in asked.items()
@@ -275,37 +279,14 @@ def list_differences(there: dict[str, Any], asked: dict[str, Any]) -> str:
     )
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+def _identity(section: Any, prefix: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for setting in dataclasses.fields(section):
+        value = getattr(section, setting.name)
+        if NO_IDENTITY.items() <= setting.metadata.items():
+            continue
+        if dataclasses.is_dataclass(value):
+            values |= _identity(value, f"{prefix}{setting.name}.")
         else:
-            flat[prefix + key] = value
-    return flat
-
-
-def config_from_json(values: dict[str, Any]) -> Config:
-    """Rebuilds a Config from `Config.to_json`.
-
-    Raises:
-        ValueError: Settings that this version does not know.
-    """
-    return _build(Config, values, "")
-
-
-def _build(cls: Any, values: dict[str, Any], prefix: str) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise ValueError(f"Unknown settings {', '.join(prefix + name for name in unknown)}.")
-    arguments: dict[str, Any] = {}
-    for name, value in values.items():
-        default = getattr(cls(), name)
-        if dataclasses.is_dataclass(default):
-            arguments[name] = _build(type(default), value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            arguments[name] = tuple(value)
-        else:
-            arguments[name] = Path(value) if isinstance(default, Path) else value
-    return cls(**arguments)
+            values[prefix + setting.name] = to_json(value)
+    return values

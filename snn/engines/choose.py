@@ -6,13 +6,12 @@ from typing import Literal
 
 import torch
 
-from snn.engines.dense import DenseNetwork, Precision
+from snn.engines.dense import DenseNetwork
 from snn.engines.event_driven import EventDrivenNetwork
 from snn.engines.inference import InferenceNetwork
 from snn.kernels.library import is_available
 from snn.model.network import SpikingNetwork
-
-EngineName = Literal["auto", "event_driven", "dense"]
+from snn.options import EngineName, Precision
 
 
 def make_inference(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import sys
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,7 @@ from snn.engines.inference import Counts, Fired, Predicted
 from snn.model.blocks import ConvNorm, ShiftedReduction, SkipConnection
 from snn.model.network import SpikingNetwork, predictions, to_memory_format
 from snn.model.spikes import SpikeRecord, count_into, part_of
-
-Precision = Literal["float32", "bfloat16"]
+from snn.options import Precision
 
 
 class DenseNetwork:

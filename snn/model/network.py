@@ -19,7 +19,8 @@ from snn.model.blocks import (
     over_time,
     split_time,
 )
-from snn.model.neuron import NeuronName, SpikingNeuron
+from snn.model.neuron import SpikingNeuron
+from snn.options import NeuronName
 from snn.search_space import Architecture, Backbone, SearchedLayer
 
 VOTERS_PER_CLASS = 10

@@ -10,13 +10,13 @@ Dimensions: T time steps, * any shape.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
-NeuronName = Literal["IF", "LIF", "PLIF"]
+from snn.options import NeuronName
 
 SURROGATE_ALPHA = 2.0
 

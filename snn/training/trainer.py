@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from snn.data.sample_set import SampleSet
 from snn.model.network import SpikingNetwork, firing_rates, to_memory_format
 from snn.model.spikes import record_spikes
+from snn.options import Schedule
 from snn.search_space import Architecture
 
 
@@ -65,7 +66,7 @@ class Trainer:
         epochs: int,
         batch_size: int,
         learning_rate: float,
-        schedule: Literal["constant", "cosine"] = "constant",
+        schedule: Schedule = "constant",
         seed: int,
         device: torch.device,
     ) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -15,50 +14,19 @@ from torch import Tensor
 
 from snn.data.camera.recordings import Events
 from snn.data.images import augment_images
-
-BinBy = Literal["time", "count"]
-InputValues = Literal["count", "normalised"]
+from snn.options import EventValues, FrameOptions, at_least
 
 
-@dataclass(frozen=True)
-class FrameSettings:
-    """How recordings become samples; all of it is part of the cache's key.
-
-    The order is: sort by time, denoise, crop, cut into windows, bin, count per down-sampled pixel, clip.
-
-    Attributes:
-        time_steps: Frames of a sample, T, at least 1.
-        bin_by: "time" gives each frame the same time, "count" the same number of events; see `bin_edges`.
-        downsample: Side in pixels of the squares whose events add up to one pixel, at least 1.
-        crop: Side in pixels of the centred square that is kept; 0 keeps all.
-        denoise_us: Microseconds in which one of the 8 neighbours must have had an event, else an event is
-            dropped as noise; 0 keeps all.
-        window_ms: Length of the windows that a recording is cut into; 0 makes a recording one sample.
-        max_count: Counts of the finished frames are clipped to it, in [1, 255]; 1 makes them binary.
-    """
+@dataclass(frozen=True, kw_only=True)
+class FrameSettings(FrameOptions):
+    """How recordings become samples of T frames; all of it is part of the cache's key."""
 
     time_steps: int
-    bin_by: BinBy
-    downsample: int = 1
-    crop: int = 0
-    denoise_us: int = 0
-    window_ms: float = 0
-    max_count: int = 255
+    """T, frames of a sample."""
 
     def __post_init__(self) -> None:
-        if self.bin_by not in get_args(BinBy):
-            raise ValueError(f"data.bin_by must be one of: time, count; got '{self.bin_by}'.")
-        for name, lowest in (("time_steps", 1), ("downsample", 1), ("crop", 0), ("denoise_us", 0)):
-            if getattr(self, name) < lowest:
-                raise ValueError(f"data.{name} must be at least {lowest}, got {getattr(self, name)}.")
-        if self.window_ms and not 0.001 <= self.window_ms < math.inf:
-            raise ValueError(
-                f"data.window_ms must be at least 0.001 ms, or 0 for no windows, got {self.window_ms}."
-            )
-        if not 1 <= self.max_count <= 255:
-            raise ValueError(
-                f"data.max_count must be in [1, 255], as counts are kept in a byte; got {self.max_count}."
-            )
+        at_least("data", 1, time_steps=self.time_steps)
+        super().__post_init__()
 
 
 def frame_shape(sensor_size: tuple[int, int], settings: FrameSettings) -> tuple[int, int, int, int]:
@@ -196,7 +164,7 @@ def augment_frames(
     return _drop_events(moved, drop, generator) if drop else moved
 
 
-def to_network_input(frames_NTCHW: Tensor, values: InputValues) -> Tensor:
+def to_network_input(frames_NTCHW: Tensor, values: EventValues) -> Tensor:
     """Counts as the network takes them: float32 [T, N, 2, H, W].
 
     Args:

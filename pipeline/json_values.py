@@ -1,0 +1,116 @@
+"""Frozen dataclasses as JSON values and back, with every type checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
+
+if TYPE_CHECKING:
+    from cattrs import Converter
+
+_T = TypeVar("_T")
+
+_EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def to_json(value: Any) -> Any:
+    """A dataclass, and whatever it holds, as values that `json` writes; paths become text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_json(values: Any, cls: type[_T]) -> _T:
+    """Rebuilds a dataclass from `to_json`; fields with a default may be missing.
+
+    Raises:
+        ValueError: Unknown or missing fields, values of another type, or values that the dataclass itself
+            refuses; the message names every one of them.
+    """
+    from cattrs import BaseValidationError  # a tenth of a second, which `--help` need not pay
+
+    try:
+        return _converter().structure(values, cls)
+    except BaseValidationError as error:
+        raise ValueError("; ".join(dict.fromkeys(_messages(error, "")))) from error
+
+
+@cache
+def _converter() -> Converter:
+    """cattrs with forbidden unknown keys and without its conversions, which turn "5" into 5."""
+    from cattrs import Converter
+    from cattrs.gen import make_dict_structure_fn
+
+    converter = Converter(forbid_extra_keys=True)
+    for kind in _EXPECTED:
+        converter.register_structure_hook(kind, _checked)
+    converter.register_structure_hook(Path, lambda value, _: Path(_checked(value, str)))
+    converter.register_structure_hook_func(_is_choice, _choice)
+    converter.register_structure_hook_factory(
+        dataclasses.is_dataclass,
+        lambda cls: _of_object(make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)),
+    )
+    return converter
+
+
+def _of_object(structure: Any) -> Any:
+    def structure_object(values: Any, cls: Any) -> Any:
+        if not isinstance(values, dict):
+            raise TypeError(f"must be an object, got {values!r}")
+        return structure(values, cls)
+
+    return structure_object
+
+
+def _checked(value: Any, kind: Any) -> Any:
+    """The value, if it is of the kind already; a whole number is a number too."""
+    allowed = (float, int) if kind is float else kind
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"must be {_EXPECTED[kind]}, got {value!r}")
+    return value
+
+
+def _is_choice(kind: Any) -> bool:
+    """A Literal, or a union of Literals."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return all(get_origin(part) is Literal for part in get_args(kind))
+    return get_origin(kind) is Literal
+
+
+def _choice(value: Any, kind: Any) -> Any:
+    parts = [kind] if get_origin(kind) is Literal else get_args(kind)
+    choices = [choice for part in parts for choice in get_args(part)]
+    if value not in choices:
+        raise ValueError(f"must be one of {', '.join(map(str, choices))}, got {value!r}")
+    return value
+
+
+def _messages(error: BaseException, path: str) -> list[str]:
+    """What is wrong, a message for each value, from the nested errors of cattrs."""
+    from cattrs import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
+
+    if isinstance(error, ForbiddenExtraKeysError):
+        return [f"{_joined(path, key)} is unknown" for key in sorted(error.extra_fields)]
+    if isinstance(error, ClassValidationError):
+        inner, others = error.group_exceptions()
+        messages = [m for one, note in inner for m in _messages(one, _joined(path, note.name))]
+        return messages + [m for one in others for m in _messages(one, path)]
+    if isinstance(error, IterableValidationError):
+        inner_items, others = error.group_exceptions()
+        messages = [m for one, note in inner_items for m in _messages(one, f"{path}[{note.index}]")]
+        return messages + [m for one in others for m in _messages(one, path)]
+    if isinstance(error, KeyError):
+        return [f"{path or 'a field'} is missing"]
+    text = str(error)
+    return [f"{path} {text}" if text.startswith("must be") and path else text]
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
