@@ -1,4 +1,4 @@
-"""The samples of a run: which data set, which split, how a sample becomes a network's input."""
+"""The samples of a run: data set, splits, and the conversion of samples into a network's input."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.config.tree import Config, DataConfig
-from snn.data.camera.files import FLIPS_ALLOWED
 from snn.data.camera.frames import FrameSettings, augment_frames, to_network_input
 from snn.data.camera.load import load_events
 from snn.data.images import augment_images, load_images, normalise_images
 from snn.data.sample_set import SampleSet
 from snn.data.samples import LabelledSamples
 from snn.data.splits import balanced_subset, stratified_split
+from snn.datasets import EventDataset, look_up_dataset
 from snn.options import FrameOptions
 
 Indices = NDArray[np.int64]
@@ -26,7 +26,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class RunData:
-    """Training and test set of a run and its splits; the same on every node.
+    """Training and test set of a run and their splits; the same on every node.
 
     Attributes:
         config: The run's settings.
@@ -49,7 +49,7 @@ class RunData:
         return self.train.num_classes
 
     def supernet_train(self) -> SampleSet:
-        """D_train: what the super-network learns from."""
+        """D_train: the samples that train the super-network."""
         return self._train_set(self._supernet_split[0])
 
     def val(self) -> SampleSet:
@@ -57,7 +57,7 @@ class RunData:
         return self._train_set(self._supernet_split[1])
 
     def search_val(self) -> SampleSet:
-        """The part of D_val that candidates are scored on."""
+        """The part of D_val on which candidates are scored."""
         indices = self._supernet_split[1]
         size = self.config.search.max_val_samples
         chosen = balanced_subset(
@@ -69,21 +69,21 @@ class RunData:
         return self._train_set(indices[chosen])
 
     def retrain_train(self) -> SampleSet:
-        """The training set without the samples held out for choosing an epoch."""
+        """The used training samples without those held out to choose an epoch."""
         return self._train_set(self._retrain_split[0])
 
     def retrain_val(self) -> SampleSet:
-        """Samples held out of retraining, on which the epoch is chosen."""
+        """Samples held out of retraining to choose the epoch."""
         return self._train_set(self._retrain_split[1])
 
     def test_set(self) -> SampleSet:
-        """Test samples, for the final number only."""
+        """Test samples, for the final accuracy only."""
         size = self.config.data.max_test_samples
         indices = balanced_subset(self.test.labels, size=size, seed=self.config.seed)
         return SampleSet(self.test.samples, self.test.labels, indices, self._prepare)
 
     def facts(self) -> dict[str, Any]:
-        """What the report says of the data: hashes and numbers of samples per split and class."""
+        """Facts of each split for the report: fingerprint, samples per class, notes, events per sample."""
         sets = {
             "D_train": self.supernet_train(),
             "D_val": self.val(),
@@ -108,9 +108,9 @@ class RunData:
 
     def examples(self) -> dict[str, NDArray[Any]]:
         """One training sample of each class that has any: `samples`, and `class_names` in the same order."""
-        labels, places = np.unique(self.train.labels[self._used], return_index=True)
+        labels, first = np.unique(self.train.labels[self._used], return_index=True)
         names = np.array(self.train.class_names)[labels]
-        return {"samples": self.train.samples[self._used[places]], "class_names": names}
+        return {"samples": self.train.samples[self._used[first]], "class_names": names}
 
     @cached_property
     def _used(self) -> Indices:
@@ -148,7 +148,7 @@ class RunData:
 
 
 def _events_per_sample(samples: SampleSet) -> dict[str, float]:
-    """Counts that the frames hold, after cropping and clipping."""
+    """Sums of the frames' counts, after cropping and clipping."""
     counts = np.array([samples.samples[i].sum(dtype=np.int64) for i in samples.indices])
     quantities = {
         "min": counts.min(),
@@ -160,10 +160,10 @@ def _events_per_sample(samples: SampleSet) -> dict[str, float]:
 
 
 def load_data(config: Config) -> RunData:
-    """Opens the run's data set; the first process of a node turns it into its memory-mapped form.
+    """Opens the run's data set; the first process of a node converts it into its memory-mapped form.
 
     Raises:
-        FileNotFoundError: The data set is not below `data.root`; the message names what was looked for.
+        FileNotFoundError: The data set is not below `data.root`; the message lists the expected files.
     """
     data = config.data
     load = partial(load_images, data.dataset, root=data.root, download=data.download)
@@ -180,7 +180,7 @@ def load_data(config: Config) -> RunData:
 
 
 def frame_settings(config: Config) -> FrameSettings:
-    """How events become frames in a run."""
+    """How a run turns events into frames."""
     options = {option.name: getattr(config.data, option.name) for option in fields(FrameOptions)}
     return FrameSettings(time_steps=config.network.time_steps, **options)
 
@@ -201,7 +201,7 @@ def _prepare_frames(data: DataConfig, samples: Tensor, generator: torch.Generato
     if generator is not None:
         samples = augment_frames(
             samples,
-            flip=data.flip and FLIPS_ALLOWED[data.dataset],
+            flip=data.flip and look_up_dataset(data.dataset, EventDataset).flips_allowed,
             shift=data.crop_padding,
             cutout=data.cutout,
             drop=data.event_drop,

@@ -1,4 +1,4 @@
-"""From measured speeds to the hours and the cost of each stage of a config on some workers."""
+"""Hours and cost of each stage of a config on several workers, estimated from measured speeds."""
 
 from __future__ import annotations
 
@@ -8,33 +8,29 @@ from typing import Any
 
 from pipeline.bench.evaluation import evolved_generations, groups_of
 from pipeline.bench.subject import Subject
+from snn.datasets import DATASETS
 from snn.engines.trie import count_block_runs
 
 NUM_WORKERS = (1, 8, 64)
 
-# Training samples of the data sets, as their publishers or readers count them.
-_NUM_TRAIN = {
-    "digits": 1437, "digits_events": 1437, "cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257,
-    "tiny_imagenet": 100_000, "nmnist": 60_000, "cifar10_dvs": 9_000, "dvs128_gesture": 1_077,
-}  # fmt: skip
-
 ASSUMED = (
-    "A worker is a machine like this one, all its threads. Hours are samples times epochs (or candidates) by "
-    "the measured speed of this config's network. The super-network trains on one worker, however many "
-    "there are, and is paid for one. A generation is shared out evenly and is over when its slowest group "
-    "is; extra candidates ahead of the search are left out. The whole space is cut into as many groups. "
-    "Starting up, reading data and retraining are not in it. Measured on samples of {shape}."
+    "A worker is a machine like this one with all its threads. Hours are samples times epochs (or "
+    "candidates) divided by the measured speed of this config's network. The super-network trains on one "
+    "worker, however many there are, and is paid for one. A generation is divided evenly and ends with its "
+    "slowest group; candidates evaluated ahead of the search are not counted. The whole space is divided "
+    "into one group per worker. Startup, reading data and retraining are not included. Measured on samples "
+    "of {shape}."
 )
 
 
 @dataclass(frozen=True)
 class Speeds:
-    """What the other sections measured.
+    """Speeds that the other sections measured; None if the section did not run.
 
     Attributes:
-        train_images_per_second: Of the super-network's training.
-        generation_seconds_per_run: Seconds of a block run per sample, within a generation.
-        space_seconds_per_run: Seconds of a block run per sample, within the whole space.
+        train_images_per_second: Throughput of the super-network's training.
+        generation_seconds_per_run: Seconds per block run and sample, within a generation.
+        space_seconds_per_run: Seconds per block run and sample, within the whole space.
     """
 
     train_images_per_second: float | None
@@ -44,7 +40,7 @@ class Speeds:
 
 @dataclass(frozen=True)
 class StageHours:
-    """One stage on some workers; cost in the unit of the price, None without a price."""
+    """One stage on `num_workers` workers; cost in the currency of the price, None without a price."""
 
     stage: str
     num_workers: int
@@ -56,10 +52,15 @@ def estimate_hours(subject: Subject, speeds: Speeds, price: float | None) -> lis
     """Hours of the super-network's training and of both searches, for 1, 8 and 64 workers.
 
     Args:
-        subject: What was measured; its config is what is estimated.
-        speeds: Measured speeds; a stage whose speed is None is left out.
+        subject: What was measured; the estimate is for its config.
+        speeds: Measured speeds; a stage whose speed is None is omitted.
         price: Of one worker for one hour.
+
+    Returns:
+        Nothing if the number of samples is unknown; `assumptions` then says why.
     """
+    if _why_unknown(subject):
+        return []
     num_train, num_val = _num_samples(subject)
     generations = evolved_generations(subject)
     space = list(subject.config.network.search_space())
@@ -84,16 +85,42 @@ def estimate_hours(subject: Subject, speeds: Speeds, price: float | None) -> lis
 
 
 def assumptions(subject: Subject) -> dict[str, Any]:
-    """What the estimate takes for granted."""
-    num_train, num_val = _num_samples(subject)
+    """What the estimate assumes; `unknown` says why there is no estimate, None if there is one."""
+    unknown = _why_unknown(subject)
+    num_train, num_val = (None, None) if unknown else _num_samples(subject)
     shape = "x".join(str(size) for size in subject.val.samples.shape[1:])
-    return {"num_train": num_train, "num_val": num_val, "assumed": ASSUMED.format(shape=shape)}
+    return {
+        "num_train": num_train,
+        "num_val": num_val,
+        "unknown": unknown,
+        "assumed": ASSUMED.format(shape=shape),
+    }
+
+
+def _why_unknown(subject: Subject) -> str | None:
+    """Why the number of samples is unknown; None if it is known."""
+    data = subject.config.data
+    if not subject.generated:
+        return None
+    if DATASETS[data.dataset].num_train is None:
+        what = f"recordings in '{data.dataset}'"
+    elif data.is_events and data.window_ms:
+        what = f"windows of {data.window_ms:g} ms in '{data.dataset}'"
+    else:
+        return None
+    return (
+        f"No estimate of hours: the number of {what} is known only after reading them. To measure a run on "
+        f"its own data, pass --supernet RUN_DIR."
+    )
 
 
 def _num_samples(subject: Subject) -> tuple[int, int]:
-    """Samples of D_train and of D_val that a run of the config has; an unknown data set counts 10,000."""
+    """Samples of D_train, and those of D_val on which candidates are scored."""
+    if not subject.generated:
+        return len(subject.train), len(subject.val)
     data, search = subject.config.data, subject.config.search
-    total = _NUM_TRAIN.get(data.dataset, 10_000)
+    total = DATASETS[data.dataset].num_train
+    assert total is not None
     total = min(total, data.max_train_samples or total)
     num_train = math.floor(total * data.train_fraction)
     num_val = total - num_train

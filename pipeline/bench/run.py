@@ -185,9 +185,12 @@ def _print(found: _Findings, hours: Sequence[StageHours], subject: Subject) -> N
     say("\n" + render_table([c for result in found.results.values() for c in result.comparisons]))
     for section, reason in found.failures.items():
         say(f"{_TITLES[section]}: {reason}")
+    assumed = assumptions(subject)
     if hours:
         say("\n" + render_hours(hours))
-        say(textwrap.fill(assumptions(subject)["assumed"], 100))
+        say(textwrap.fill(assumed["assumed"], 100))
+    elif assumed["unknown"]:
+        say("\n" + textwrap.fill(assumed["unknown"], 100))
 
 
 def _speeds(results: dict[Section, SectionResult]) -> Speeds:

@@ -46,6 +46,7 @@ class Subject:
         train: Samples to train on.
         firing_rate: Mean over random architectures, spikes per neuron and time step.
         source: Where network and samples come from, in words.
+        generated: Whether the samples are generated, and so tell nothing of the size of the data set.
     """
 
     config: Config
@@ -55,6 +56,7 @@ class Subject:
     train: SampleSet
     firing_rate: float
     source: str
+    generated: bool
 
     def random_architectures(self, number: int, *, seed: int) -> list[Architecture]:
         """Different architectures of the space, drawn uniformly."""
@@ -96,7 +98,7 @@ def generated_subject(config: Config, *, num_images: int = _NUM_IMAGES) -> Subje
         network.head.weight.mul_(_HEAD_SCALE)
     recalibrate(network, config, data.supernet_train())
     source = "random weights, batch norm recalibrated, on generated smooth images of 3x32x32"
-    return _subject(config, network, data, source)
+    return _subject(config, network, data, source, generated=True)
 
 
 def trained_subject(run: RunFolder, data_root: Path | None = None) -> Subject:
@@ -110,7 +112,8 @@ def trained_subject(run: RunFolder, data_root: Path | None = None) -> Subject:
         config = replace(config, data=replace(config.data, root=data_root))
     data = load_data(config)
     network = load_supernet(run, config.network, data)
-    return _subject(config, network, data, f"super-network and data of '{run.path}'")
+    source = f"super-network and data of '{run.path}'"
+    return _subject(config, network, data, source, generated=False)
 
 
 def recalibrate(network: SpikingNetwork, config: Config, samples: SampleSet) -> None:
@@ -138,8 +141,11 @@ def recalibrate(network: SpikingNetwork, config: Config, samples: SampleSet) -> 
     network.eval()
 
 
-def _subject(config: Config, network: SpikingNetwork, data: RunData, source: str) -> Subject:
-    subject = Subject(config, data, network.eval(), data.search_val(), data.supernet_train(), 0.0, source)
+def _subject(
+    config: Config, network: SpikingNetwork, data: RunData, source: str, *, generated: bool
+) -> Subject:
+    val, train = data.search_val(), data.supernet_train()
+    subject = Subject(config, data, network.eval(), val, train, 0.0, source, generated)
     architectures = subject.random_architectures(8, seed=config.seed)
     results = evaluate_architectures(network, architectures, subject.batches(32, 32))
     return replace(subject, firing_rate=float(np.mean([result.firing_rate for result in results])))

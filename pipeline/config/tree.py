@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pipeline.config.identity import NO_IDENTITY
 from pipeline.config.search import SearchConfig, check_exhaustive
 from pipeline.json_values import from_json, to_json
+from snn.datasets import DATASETS, Dataset, DatasetName, EventDataset, look_up_dataset
 from snn.options import EventValues, FrameOptions, NeuronName, Schedule, at_least
 from snn.search_space import (
     AUTOSNN_BLOCKS,
@@ -22,25 +23,12 @@ from snn.search_space import (
     make_backbone,
 )
 
-ImageDataset = Literal["digits", "cifar10", "cifar100", "svhn", "tiny_imagenet"]
-EventDataset = Literal[
-    "digits_events",
-    "nmnist",
-    "cifar10_dvs",
-    "dvs128_gesture",
-    "ncaltech101",
-    "asl_dvs",
-    "poker_dvs",
-    "recordings",
-]
-Dataset = Literal[ImageDataset, EventDataset]
-
 
 @dataclass(frozen=True)
 class SamplesConfig:
     """Which samples a run uses and how training samples are augmented."""
 
-    dataset: Dataset = "cifar10"
+    dataset: DatasetName = "cifar10"
     """Data set; `digits` ships with scikit-learn, `digits_events` is simulated from it, the others are read
     below `root`; `recordings` is a folder SPLIT/CLASS/FILE of event-camera recordings."""
     root: Path = field(default=Path("data"), metadata=NO_IDENTITY)
@@ -73,6 +61,7 @@ class DataConfig(FrameOptions, SamplesConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        look_up_dataset(self.dataset, Dataset)  # raises if there is none of this name
         if not 0 < self.train_fraction < 1:
             raise ValueError(
                 f"data.train_fraction must lie between 0 and 1 (both excluded), got {self.train_fraction}."
@@ -85,7 +74,7 @@ class DataConfig(FrameOptions, SamplesConfig):
     @property
     def is_events(self) -> bool:
         """Whether the samples are event frames [T, 2, H, W] rather than images [C, H, W]."""
-        return self.dataset in get_args(EventDataset)
+        return isinstance(DATASETS[self.dataset], EventDataset)
 
 
 @dataclass(frozen=True)

@@ -11,57 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from snn.data.samples import exclusive_lock
+from snn.datasets import ImageDataset, Split
 
-Split = Literal["train", "test"]
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
-
-TEN_DIGITS = tuple("0123456789")
-_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
-_CIFAR100 = """
-apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel
-can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur
-dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion
-lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree
-pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea
-seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table
-tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman
-worm
-"""
-_CLASS_NAMES: dict[str, tuple[str, ...]] = {
-    "cifar10": tuple(_CIFAR10.split()),
-    "cifar100": tuple(_CIFAR100.split()),
-    "svhn": TEN_DIGITS,
-}
-_LABEL_COLUMNS = {"cifar10": "label", "cifar100": "fine_label", "svhn": "label"}
-_PARQUET = "parquet files such as train-00000-of-00001.parquet with the columns img (or image) and "
-_FORMS = {
-    "cifar10": _PARQUET + "label; the folder cifar-10-batches-py",
-    "cifar100": _PARQUET + "fine_label; the folder cifar-100-python",
-    "svhn": _PARQUET + "label; train_32x32.mat and test_32x32.mat",
-    "tiny_imagenet": "the folder tiny-imagenet-200 with wnids.txt, train/ and val/val_annotations.txt",
-}
-_FOLDERS = {
-    "cifar10": ("cifar10", "cifar-10", "CIFAR10", "CIFAR-10", ""),
-    "cifar100": ("cifar100", "cifar-100", "CIFAR100", "CIFAR-100", ""),
-    "svhn": ("svhn", "SVHN", ""),
-    "tiny_imagenet": ("tiny_imagenet", "tiny-imagenet", "tiny-imagenet-200", ""),
-}
-_PARQUET_FOLDERS = ("", "data", "plain_text", "cropped_digits", "cifar10", "cifar100")
-_OFFICIAL_FILES: dict[tuple[str, Split], tuple[str, ...]] = {
-    ("cifar10", "train"): tuple(f"cifar-10-batches-py/data_batch_{i}" for i in range(1, 6)),
-    ("cifar10", "test"): ("cifar-10-batches-py/test_batch",),
-    ("cifar100", "train"): ("cifar-100-python/train",),
-    ("cifar100", "test"): ("cifar-100-python/test",),
-    ("svhn", "train"): ("train_32x32.mat",),
-    ("svhn", "test"): ("test_32x32.mat",),
-}
 
 
 @dataclass(frozen=True)
@@ -69,10 +28,9 @@ class Source:
     """One split of a data set on disk.
 
     Attributes:
-        files: What its content is known by: files (or folders of many) whose names, sizes and times tell
-            when it changes.
-        read: Gives images uint8 [N, C, H, W] and labels int64 [N]; raises ValueError, naming the file, for
-            what is truncated, corrupt or of another form.
+        files: Files (or folders of many) whose names, sizes and times identify the content.
+        read: Returns images uint8 [N, C, H, W] and labels int64 [N]; raises ValueError, naming the file, if
+            one is truncated, corrupt or of another form.
         class_names: Name of each class.
     """
 
@@ -81,20 +39,20 @@ class Source:
     class_names: tuple[str, ...]
 
 
-def find_files(dataset: str, split: Split, root: Path) -> Source | None:
-    """Looks for a data set in its folder below `root`, then in `root` itself.
+def find_files(dataset: ImageDataset, split: Split, root: Path) -> Source | None:
+    """Searches a data set's folders below `root`, then `root` itself.
 
     Args:
-        dataset: "cifar10", "cifar100", "svhn" or "tiny_imagenet".
+        dataset: A data set that has files.
         split: "test" of Tiny-ImageNet is its `val` folder.
-        root: Folder that holds the data set's folder, or is it.
+        root: The folder above the data set's folder, or that folder itself.
 
     Raises:
         ValueError: Some of several parquet files are missing.
     """
     for folder in _folders(dataset, root):
-        if dataset == "tiny_imagenet":
-            source = _find_tiny_imagenet(folder, split)
+        if dataset.name == "tiny_imagenet":
+            source = _find_tiny_imagenet(dataset, folder, split)
         else:
             source = _find_parquet(dataset, folder, split) or _find_official(dataset, folder, split)
         if source is not None:
@@ -102,55 +60,54 @@ def find_files(dataset: str, split: Split, root: Path) -> Source | None:
     return None
 
 
-def missing_files(dataset: str, split: Split, root: Path) -> FileNotFoundError:
-    """The error for what `find_files` did not find: where it looked, for what, and what to do."""
-    cure = "pass --data.download to fetch them"
-    if dataset == "tiny_imagenet":
-        cure = "unpack there tiny-imagenet-200.zip of Stanford's course CS231n, which we cannot download"
+def missing_files(dataset: ImageDataset, split: Split, root: Path) -> FileNotFoundError:
+    """The error for files that are absent: where `find_files` searched, for which, and what to do."""
+    remedy = "pass --data.download to fetch them" if dataset.torchvision_class else dataset.obtain
     return FileNotFoundError(
-        f"No {split} images of {dataset} in {', '.join(map(str, _folders(dataset, root)))}. Understood are: "
-        f"{_FORMS[dataset]}. Set --data.root to the folder that holds them, or {cure}."
+        f"No {split} images of {dataset.name} in {', '.join(map(str, _folders(dataset, root)))}. Readable "
+        f"forms: {dataset.layout}. Set --data.root to the folder that holds them, or {remedy}."
     )
 
 
-def download_files(dataset: str, split: Split, root: Path) -> None:
-    """Fetches CIFAR or SVHN into `root`/`dataset` through torchvision; one process at a time.
+def download_files(dataset: ImageDataset, split: Split, root: Path) -> None:
+    """Downloads a data set into its folder below `root` through torchvision; one process at a time.
 
     Raises:
-        FileNotFoundError: Tiny-ImageNet, which has to be fetched by hand.
+        FileNotFoundError: torchvision does not download this data set.
         OSError: The download failed.
     """
-    if dataset == "tiny_imagenet":
+    if dataset.torchvision_class is None:
         raise missing_files(dataset, split, root)
     from torchvision import datasets
 
-    folder = root / dataset
+    folder = root / dataset.name
     folder.mkdir(parents=True, exist_ok=True)
+    download = getattr(datasets, dataset.torchvision_class)
+    which = {"train": split == "train"} if dataset.torchvision_split == "train" else {"split": split}
     with exclusive_lock(folder / "download.lock"):
         try:
-            if dataset == "svhn":
-                datasets.SVHN(str(folder), split=split, download=True)
-            else:
-                kind = datasets.CIFAR10 if dataset == "cifar10" else datasets.CIFAR100
-                kind(str(folder), train=split == "train", download=True)
+            download(str(folder), download=True, **which)
         except (OSError, RuntimeError) as error:
             raise OSError(
-                f"The download of {dataset} into {folder} failed ({error}). Try again, or put there by hand: "
-                f"{_FORMS[dataset]}."
+                f"The download of {dataset.name} into {folder} failed ({error}). Try again, or put one of "
+                f"these there by hand: {dataset.layout}."
             ) from error
 
 
-def _folders(dataset: str, root: Path) -> list[Path]:
-    return [root / name for name in _FOLDERS[dataset]]
+def _folders(dataset: ImageDataset, root: Path) -> list[Path]:
+    return [*(root / name for name in dataset.folders), root]
 
 
-def _find_parquet(dataset: str, folder: Path, split: Split) -> Source | None:
-    for place in (folder / name for name in _PARQUET_FOLDERS):
-        files = tuple(sorted({*place.glob(f"*{split}*.parquet"), *place.glob(f"{split}/*.parquet")}))
+def _find_parquet(dataset: ImageDataset, folder: Path, split: Split) -> Source | None:
+    if dataset.label_column is None:
+        return None
+    assert dataset.class_names is not None
+    for parent in (folder / name for name in dataset.parquet_folders):
+        files = tuple(sorted({*parent.glob(f"*{split}*.parquet"), *parent.glob(f"{split}/*.parquet")}))
         if files:
             _check_all_parts(files)
-            read = partial(_read_parquet, files, _LABEL_COLUMNS[dataset])
-            return Source(files, read, _CLASS_NAMES[dataset])
+            read = partial(_read_parquet, files, dataset.label_column, dataset.side)
+            return Source(files, read, dataset.class_names)
     return None
 
 
@@ -159,14 +116,14 @@ def _check_all_parts(files: Sequence[Path]) -> None:
     if part and len(files) != int(part[1]):
         raise ValueError(
             f"{files[0].parent} should hold {int(part[1])} files like {files[0].name}, but holds "
-            f"{len(files)}. Fetch the others, or remove what does not belong to this data set."
+            f"{len(files)}. Fetch the others, or remove files of other data sets."
         )
 
 
-def _read_parquet(files: Sequence[Path], label: str) -> Arrays:
+def _read_parquet(files: Sequence[Path], label: str, side: int) -> Arrays:
     tables = [_open_parquet(file, label) for file in files]
     rows = (row for file, table in zip(files, tables, strict=True) for row in _rows(file, table, label))
-    return _decode_all(rows, num_images=sum(table.metadata.num_rows for table in tables), size=32)
+    return _decode_all(rows, num_images=sum(table.metadata.num_rows for table in tables), side=side)
 
 
 def _open_parquet(file: Path, label: str) -> Any:
@@ -198,19 +155,19 @@ def _damaged(file: Path, error: Exception) -> ValueError:
     return ValueError(f"{file} is truncated or corrupt ({error}). Fetch it again.")
 
 
-def _decode_all(entries: Iterable[tuple[str, bytes, int]], *, num_images: int, size: int) -> Arrays:
+def _decode_all(entries: Iterable[tuple[str, bytes, int]], *, num_images: int, side: int) -> Arrays:
     """Decodes (origin, encoded image, label); on a terminal, shows progress if it takes over two seconds."""
     from tqdm import tqdm
 
-    images = np.empty((num_images, 3, size, size), np.uint8)
+    images = np.empty((num_images, 3, side, side), np.uint8)
     labels = np.empty(num_images, np.int64)
     progress = tqdm(entries, "Decoding images", num_images, delay=2, leave=False, disable=None)
     for i, (origin, encoded, label) in enumerate(progress):
-        images[i], labels[i] = _decode(encoded, size, origin), label
+        images[i], labels[i] = _decode(encoded, side, origin), label
     return images, labels
 
 
-def _decode(encoded: bytes, size: int, origin: str) -> NDArray[np.uint8]:
+def _decode(encoded: bytes, side: int, origin: str) -> NDArray[np.uint8]:
     from PIL import Image
 
     try:
@@ -218,21 +175,22 @@ def _decode(encoded: bytes, size: int, origin: str) -> NDArray[np.uint8]:
             pixels_HWC = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for broken images
         raise ValueError(f"The image of {origin} cannot be decoded ({error}). Fetch it again.") from error
-    if pixels_HWC.shape[:2] != (size, size):
-        raise ValueError(f"The image of {origin} should be {size}x{size}, it is {pixels_HWC.shape[:2]}.")
+    if pixels_HWC.shape[:2] != (side, side):
+        raise ValueError(f"The image of {origin} should be {side}x{side}, it is {pixels_HWC.shape[:2]}.")
     return pixels_HWC.transpose(2, 0, 1)
 
 
-def _find_official(dataset: str, folder: Path, split: Split) -> Source | None:
-    """The files their authors publish, which torchvision downloads."""
-    files = tuple(folder / name for name in _OFFICIAL_FILES[dataset, split])
-    if not all(file.is_file() for file in files):
+def _find_official(dataset: ImageDataset, folder: Path, split: Split) -> Source | None:
+    """The files that the authors publish, which torchvision downloads."""
+    files = tuple(folder / name for name in dataset.official_files.get(split, ()))
+    if not files or not all(file.is_file() for file in files):
         return None
-    return Source(files, partial(_read_official, files), _CLASS_NAMES[dataset])
+    assert dataset.class_names is not None
+    return Source(files, partial(_read_official, files, dataset.side), dataset.class_names)
 
 
-def _read_official(files: Sequence[Path]) -> Arrays:
-    parts = [_read_mat(file) if file.suffix == ".mat" else _read_pickle(file) for file in files]
+def _read_official(files: Sequence[Path], side: int) -> Arrays:
+    parts = [_read_mat(file) if file.suffix == ".mat" else _read_pickle(file, side) for file in files]
     return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
 
 
@@ -241,47 +199,48 @@ def _read_mat(file: Path) -> Arrays:
 
     try:
         content = loadmat(file, variable_names=["X", "y"])
-        labels = content["y"].ravel().astype(np.int64) % 10  # the files call the digit zero 10
+        labels = content["y"].ravel().astype(np.int64) % 10  # the files label the digit zero 10
         return content["X"].transpose(3, 2, 0, 1), labels  # from [H, W, C, N]
-    except Exception as error:  # a broken file fails in any way
+    except Exception as error:  # corrupt files raise errors of any kind
         raise _damaged(file, error) from error
 
 
-def _read_pickle(file: Path) -> Arrays:
+def _read_pickle(file: Path, side: int) -> Arrays:
     try:
         with file.open("rb") as stream:
             content = _ArraysOnly(stream, encoding="latin1").load()
         labels = content["labels"] if "labels" in content else content["fine_labels"]
-        return content["data"].reshape(-1, 3, 32, 32), np.asarray(labels, np.int64)
-    except Exception as error:  # a broken file fails in any way
+        return content["data"].reshape(-1, 3, side, side), np.asarray(labels, np.int64)
+    except Exception as error:  # corrupt files raise errors of any kind
         raise _damaged(file, error) from error
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Refuses whatever is no array: a pickle could run any code."""
+    """Unpickles arrays only, since a pickle could run any code."""
 
     def find_class(self, module: str, name: str) -> Any:
         if name == "_reconstruct" and module in {"numpy.core.multiarray", "numpy._core.multiarray"}:
             return np.empty(0).__reduce__()[0]
         if (module, name) in {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}:
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no array")
+        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is not an array")
 
 
-def _find_tiny_imagenet(folder: Path, split: Split) -> Source | None:
+def _find_tiny_imagenet(dataset: ImageDataset, folder: Path, split: Split) -> Source | None:
     for home in (folder, folder / "tiny-imagenet-200"):
         wnids, annotations = home / "wnids.txt", home / "val" / "val_annotations.txt"
         if wnids.is_file() and annotations.is_file():
             names = tuple(sorted(wnids.read_text().split()))
-            # There are too many images to look at each: the time of a folder tells when one comes or goes.
+            # Checking every image would take long; a folder's time changes if an image is added or removed.
             train_folders = [home / "train" / name / "images" for name in names]
             files = train_folders if split == "train" else [annotations, home / "val" / "images"]
-            return Source((wnids, *files), partial(_read_tiny_imagenet, home, split, names), names)
+            read = partial(_read_tiny_imagenet, home, split, names, dataset.side)
+            return Source((wnids, *files), read, names)
     return None
 
 
-def _read_tiny_imagenet(home: Path, split: Split, names: Sequence[str]) -> Arrays:
-    """Classes in the order of their sorted WordNet ids, images in the order of their file names."""
+def _read_tiny_imagenet(home: Path, split: Split, names: Sequence[str], side: int) -> Arrays:
+    """Classes sorted by WordNet id, images by file name."""
     if split == "train":
         folders = [home / "train" / name / "images" for name in names]
         images = [(path, i) for i, folder in enumerate(folders) for path in sorted(folder.glob("*.JPEG"))]
@@ -290,4 +249,4 @@ def _read_tiny_imagenet(home: Path, split: Split, names: Sequence[str]) -> Array
         named = sorted(line.split("\t")[:2] for line in lines if line)
         images = [(home / "val" / "images" / name, names.index(wnid)) for name, wnid in named]
     entries = ((str(path), path.read_bytes(), label) for path, label in images)
-    return _decode_all(entries, num_images=len(images), size=64)
+    return _decode_all(entries, num_images=len(images), side=side)

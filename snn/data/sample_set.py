@@ -1,4 +1,4 @@
-"""A part of a data set, as batches that a network takes."""
+"""A subset of a data set as batches of network inputs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Prepare = Callable[[Tensor, torch.Generator | None], Tensor]
 
 @dataclass(frozen=True)
 class SampleSet:
-    """Samples with labels and the way they become a network's input.
+    """Samples with labels and their conversion into a network's input.
 
     Attributes:
-        samples: uint8 [n, ...], may be a memory-mapped view.
+        samples: uint8 [n, ...]; may be a memory-mapped view.
         labels: int64 [n].
-        indices: Which of them belong to the set.
-        prepare: What is done to a batch of samples, on the device.
+        indices: Of the samples that belong to the set.
+        prepare: Applied to each batch of samples, on the device.
     """
 
     samples: NDArray[np.uint8]
@@ -36,12 +36,12 @@ class SampleSet:
     def batch(
         self, indices: NDArray[np.int64], device: torch.device, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Inputs and labels [N] of some samples, on `device`; augmented if a generator is given."""
+        """Inputs and labels [N] of these samples, on `device`; augmented if a generator is given."""
         samples = torch.from_numpy(self.samples[indices]).to(device, non_blocking=True)
         labels = torch.from_numpy(self.labels[indices]).to(device, non_blocking=True)
         return self.prepare(samples, generator), labels
 
     def batches(self, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """All samples in their order, without augmentation."""
+        """All samples in the order of `indices`, without augmentation."""
         for start in range(0, len(self), batch_size):
             yield self.batch(self.indices[start : start + batch_size], device)

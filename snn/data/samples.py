@@ -24,21 +24,21 @@ from numpy.typing import NDArray
 from snn.user_cache import user_cache
 
 _FACTS = b"snn.samples"  # key of the schema's metadata
-_SPARE_BYTES = 1 << 20  # the file's own head and foot, generously
+_SPARE_BYTES = 1 << 20  # generous estimate of the file's header and footer
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledSamples:
-    """Samples with their classes; `from_arrays` makes one, `open_samples` reads one.
+    """Samples with their classes; `from_arrays` creates them, `open_samples` reads them from a file.
 
     Attributes:
-        samples: [n, *shape] uint8, read-only; of a file it is a view of the memory map.
+        samples: [n, *shape] uint8, read-only; if read from a file, a view of the memory map.
         labels: [n] int64 classes in [0, num_classes), read-only.
-        groups: [n] int64 ids; samples of one id (windows of one recording, say) must stay on one side of
-            every split. Images are their own groups.
+        groups: [n] int64 ids; samples that share an id (windows of one recording, say) must stay on the
+            same side of every split. Each image is its own group.
         class_names: Name of each class.
         fingerprint: SHA-256, as hex digits, of shape, samples, labels, groups and class names.
-        notes: Facts for the report, such as files that were left out.
+        notes: Facts for the report, such as files that were skipped.
     """
 
     samples: NDArray[np.uint8]
@@ -81,7 +81,7 @@ class LabelledSamples:
         groups: NDArray[np.int64] | None = None,
         notes: Sequence[str] = (),
     ) -> LabelledSamples:
-        """Wraps arrays (without a copy where they are contiguous) and takes their fingerprint.
+        """Wraps arrays (without a copy if they are contiguous) and computes their fingerprint.
 
         Args:
             samples: [n, *shape] uint8.
@@ -91,7 +91,7 @@ class LabelledSamples:
             notes: Facts for the report.
 
         Raises:
-            ValueError: Arrays of another type or shape, no sample, or a label without a class name.
+            ValueError: Arrays of another type or shape, no samples, or a label without a class name.
         """
         groups = np.arange(len(samples)) if groups is None else groups
         samples, labels, groups = _read_only(samples), _read_only(labels), _read_only(groups)
@@ -102,14 +102,14 @@ class LabelledSamples:
 
 
 def cached_samples(directory: Path, key: str, build: Callable[[], LabelledSamples]) -> LabelledSamples:
-    """Opens `directory`/`key`.arrow; builds it first where it does not exist.
+    """Opens `directory`/`key`.arrow, after building it if it does not exist.
 
-    Of several processes that start together one builds and the others wait for it.
+    If several processes start together, one builds and the others wait for it.
 
     Args:
-        directory: Folder of the file; made where it does not exist.
+        directory: Folder of the file; created if it does not exist.
         key: Name that changes with the content; see `content_key`.
-        build: Makes the samples. Where it raises, no file is left and the next process tries.
+        build: Creates the samples. If it raises, no file is left behind and the next process tries.
 
     Raises:
         ValueError: The file exists but is truncated or corrupt.
@@ -120,7 +120,7 @@ def cached_samples(directory: Path, key: str, build: Callable[[], LabelledSample
         directory.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(directory / f"{key}.lock") as alone:
             if not path.exists():
-                if alone:  # what a killed process left
+                if alone:  # left by a killed process
                     for partial in directory.glob(f"{key}.*.partial"):
                         partial.unlink()
                 _write(build(), path)
@@ -128,10 +128,10 @@ def cached_samples(directory: Path, key: str, build: Callable[[], LabelledSample
 
 
 def open_samples(path: Path) -> LabelledSamples:
-    """Maps a file of `cached_samples` into memory; nothing is copied, pages are shared by all processes.
+    """Maps a file of `cached_samples` into memory; nothing is copied, all processes share the pages.
 
-    Checks that the file is complete and its parts agree. It does not read the samples: a bit that flipped
-    on the disk shows only if `fingerprint` is taken again.
+    Checks that the file is complete and consistent but does not read the samples: a flipped bit on the disk
+    is detected only by recomputing `fingerprint`.
 
     Raises:
         FileNotFoundError: No such file.
@@ -143,11 +143,11 @@ def open_samples(path: Path) -> LabelledSamples:
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         facts = json.loads((reader.schema.metadata or {})[_FACTS])
         if reader.num_record_batches != 1:
-            raise ValueError(f"{reader.num_record_batches} record batches in place of 1")
+            raise ValueError(f"{reader.num_record_batches} record batches instead of 1")
         batch = reader.get_batch(0)
         batch.validate(full=True)
         if batch.num_rows != facts["shape"][0]:
-            raise ValueError(f"{batch.num_rows} rows in place of {facts['shape'][0]}")
+            raise ValueError(f"{batch.num_rows} rows instead of {facts['shape'][0]}")
         return LabelledSamples(
             _view(batch, "sample", np.uint8).reshape(facts["shape"]),
             _view(batch, "label", np.int64),
@@ -158,7 +158,7 @@ def open_samples(path: Path) -> LabelledSamples:
         )
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise ValueError(
-            f"The file of samples {path} is truncated or corrupt ({error}). Delete it: it is built again."
+            f"The file of samples {path} is truncated or corrupt ({error}). Delete it; it will be rebuilt."
         ) from error
 
 
@@ -172,25 +172,25 @@ def content_key(*parts: object) -> str:
 
 
 def cache_directory(root: Path, key: str) -> Path:
-    """Where the file `key`.arrow belongs: beside the data, else in the user's cache.
+    """Folder of the file `key`.arrow: beside the data if possible, else the user's cache.
 
-    Beside the data (`root`/snn-cache) all users and nodes that see `root` share it. A folder whose owner
-    may not write to it is meant to stay as it is, even for the superuser, who could; elsewhere only trying
-    tells (read-only mounts).
+    Beside the data (`root`/snn-cache), all users and nodes that see `root` share it. A folder that its owner
+    may not write to is left unchanged, even by the superuser, who could. Otherwise writing is attempted, as
+    nothing else reveals a read-only mount.
     """
     beside = root / "snn-cache"
-    meant_to_stay = root.is_dir() and not root.stat().st_mode & stat.S_IWUSR
-    if (beside / f"{key}.arrow").exists() or (not meant_to_stay and _is_writable(beside)):
+    protected = root.is_dir() and not root.stat().st_mode & stat.S_IWUSR
+    if (beside / f"{key}.arrow").exists() or (not protected and _is_writable(beside)):
         return beside
     return user_cache()
 
 
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[bool]:
-    """Holds the lock of the file `path`, waiting for it first; the file stays.
+    """Waits for the lock of the file `path`, then holds it; the file is not deleted.
 
     Yields:
-        False on a file system that has no locks: there others may be doing the same at this moment.
+        False on a file system without locks, where other processes may be doing the same work.
     """
     with path.open("a") as file:
         try:
@@ -198,18 +198,18 @@ def exclusive_lock(path: Path) -> Iterator[bool]:
             locked = True
         except OSError:
             locked = False
-        yield locked  # closing the file gives the lock back
+        yield locked  # closing the file releases the lock
 
 
 def _write(data: LabelledSamples, path: Path) -> None:
-    """Writes under a name of this process, then renames: readers see all of the file or none."""
+    """Writes to a temporary name, then renames: readers see the whole file or none."""
     needed = data.samples.nbytes + data.labels.nbytes + data.groups.nbytes + _SPARE_BYTES
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise OSError(
             errno.ENOSPC,
             f"Too little space for the samples: they need {needed / 2**20:,.0f} MiB, "
-            f"{free / 2**20:,.0f} MiB are free. Free some, or set --data.root to a folder on a larger disk",
+            f"{free / 2**20:,.0f} MiB are free. Free some space, or set --data.root to a larger disk",
             str(path.parent),
         )
     partial = path.with_name(f"{path.stem}.{socket.gethostname()}-{os.getpid()}.partial")
@@ -226,7 +226,7 @@ def _write(data: LabelledSamples, path: Path) -> None:
 
 
 def _to_batch(data: LabelledSamples) -> pa.RecordBatch:
-    """One record batch on the arrays' own memory."""
+    """One record batch that shares the arrays' memory."""
     facts = {
         "shape": data.samples.shape,
         "class_names": data.class_names,
@@ -248,7 +248,7 @@ def _to_batch(data: LabelledSamples) -> pa.RecordBatch:
 
 
 def _view(batch: pa.RecordBatch, name: str, dtype: type[np.generic]) -> NDArray[Any]:
-    """A column without missing values as a flat, read-only array on the batch's own memory."""
+    """A column without missing values as a flat, read-only view of the batch's memory."""
     column = batch.column(name)
     if column.null_count:
         raise ValueError(f"{column.null_count} missing values in column {name}")

@@ -1,4 +1,4 @@
-"""Which samples train, validate and test: the same on every node, for the same labels and seed."""
+"""Splits and subsets of samples, determined by labels, groups and seed alone."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _OPEN, _FIRST, _SECOND = -1, 0, 1
 def stratified_split(
     labels: IntArray, *, fraction: float, seed: int, groups: IntArray | None = None
 ) -> tuple[IntArray, IntArray]:
-    """Splits samples in two; every class, and with it the whole, is split by `fraction`.
+    """Splits samples into two sides; each class, and therefore the whole, is split by `fraction`.
 
-    The classes are split one after another, those of the fewest groups first. In each the undecided groups
-    are shuffled and dealt to the first side until its count of that class is nearest to `fraction`. A group
-    that holds several classes is decided by the first of them.
+    Classes are split in turn, those with the fewest groups first. The unassigned groups of a class are
+    shuffled and assigned to the first side until its share of the class is nearest to `fraction`. The first
+    class of a group with several classes determines the side of the group.
 
     Args:
         labels: [n] classes.
         fraction: Share of the first side, in (0, 1).
         seed: Seed of this split's own generator, at least 0.
-        groups: [n] ids; samples of one id stay on one side. None: each sample is its own group.
+        groups: [n] ids; samples that share an id stay on the same side. None: each sample is its own group.
 
     Returns:
-        Indices of the first and of the second side, each sorted; disjoint, and together all of [0, n).
-        Each class has samples on both sides.
+        Sorted indices of the first and of the second side; disjoint, and together all of [0, n). Each class
+        has samples on both sides.
 
     Raises:
-        ValueError: A fraction outside (0, 1), or a class whose groups cannot be on both sides.
+        ValueError: A fraction outside (0, 1), or a class that cannot have groups on both sides.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1 (both excluded), got {fraction}.")
@@ -46,16 +46,17 @@ def stratified_split(
 def balanced_subset(
     labels: IntArray, *, size: int | None, seed: int, groups: IntArray | None = None
 ) -> IntArray:
-    """Draws `size` samples with the same number of each class, as far as the classes go.
+    """Draws `size` samples, with equal numbers of each class as far as possible.
 
-    A class that has fewer than its share gives all it has, and the others fill up. Inside a class the
-    samples are spread evenly over its groups, since samples of one group say much the same.
+    A class with fewer samples than its share contributes all of them, and the other classes make up the
+    difference. Within a class the samples are spread evenly over its groups, as samples of one group are
+    similar.
 
     Args:
         labels: [n] classes.
-        size: Number of samples, at least 1; None, or n and more, gives all.
+        size: Number of samples, at least 1; None, or n and more, selects all.
         seed: Seed of this draw's own generator, at least 0.
-        groups: [n] ids of samples that belong together. None: each sample is its own group.
+        groups: [n] ids; samples of one recording share an id. None: each sample is its own group.
 
     Returns:
         Sorted indices, min(size, n) of them.
@@ -79,19 +80,19 @@ def balanced_subset(
 
 
 def _dense_groups(labels: IntArray, groups: IntArray | None) -> tuple[IntArray, int]:
-    """Renumbers the groups: [n] ids in [0, number of groups), and that number."""
+    """Renumbered groups, [n] ids in [0, number of groups), and the number of groups."""
     if labels.ndim != 1 or len(labels) == 0:
-        raise ValueError(f"labels must be one row of at least one class, got shape {labels.shape}.")
+        raise ValueError(f"labels must be one-dimensional and not empty, got shape {labels.shape}.")
     if groups is None:
         return np.arange(len(labels)), len(labels)
     if groups.shape != labels.shape:
-        raise ValueError(f"groups must be one id for each of the {len(labels)} labels, got {groups.shape}.")
+        raise ValueError(f"groups must have the shape of the labels, {labels.shape}, got {groups.shape}.")
     ids, group_of = np.unique(groups, return_inverse=True)
     return group_of, len(ids)
 
 
 def _classes_by_num_groups(labels: IntArray, group_of: IntArray) -> list[tuple[int, IntArray, IntArray]]:
-    """(class, its groups, samples of the class in each), those of the fewest groups first."""
+    """(class, its groups, samples of the class in each group), classes with the fewest groups first."""
     classes = [
         (int(label), *np.unique(group_of[labels == label], return_counts=True)) for label in np.unique(labels)
     ]
@@ -99,35 +100,35 @@ def _classes_by_num_groups(labels: IntArray, group_of: IntArray) -> list[tuple[i
 
 
 def _deal(label: int, groups: IntArray, sizes: IntArray, fraction: float, side: NDArray[np.int_]) -> None:
-    """Gives each undecided group of one class a side, in their order; writes into `side`."""
-    decided = side[groups]
-    undecided = decided == _OPEN
-    in_first = sizes[decided == _FIRST].sum() + np.concatenate([[0], np.cumsum(sizes[undecided])])
-    fewest = 0 if _FIRST in decided else 1
-    most = int(undecided.sum()) - (0 if _SECOND in decided else 1)
+    """Assigns each unassigned group of one class to a side, in order; writes into `side`."""
+    assigned = side[groups]
+    unassigned = assigned == _OPEN
+    in_first = sizes[assigned == _FIRST].sum() + np.concatenate([[0], np.cumsum(sizes[unassigned])])
+    fewest = 0 if _FIRST in assigned else 1
+    most = int(unassigned.sum()) - (0 if _SECOND in assigned else 1)
     if fewest > most:
         raise ValueError(
-            f"Class {label} cannot be on both sides of a split: of its {len(groups)} group(s) of samples "
-            f"that stay together {int(undecided.sum())} are free to move. Use more samples, or another seed."
+            f"Class {label} cannot be on both sides of a split: only {int(unassigned.sum())} of its "
+            f"{len(groups)} group(s) of samples can still be assigned. Use more samples, or another seed."
         )
     distance = np.abs(in_first[fewest : most + 1] - fraction * sizes.sum())
     num_first = fewest + int(np.argmin(distance))
-    side[groups[undecided][:num_first]] = _FIRST
-    side[groups[undecided][num_first:]] = _SECOND
+    side[groups[unassigned][:num_first]] = _FIRST
+    side[groups[unassigned][num_first:]] = _SECOND
 
 
 def _quotas(counts: IntArray, size: int) -> IntArray:
-    """Shares `size` among classes of `counts` samples, as equally as the small ones allow."""
+    """Divides `size` among classes of `counts` samples, as equally as the small classes allow."""
     quotas = np.zeros_like(counts)
-    left = size
-    for place, index in enumerate(np.argsort(counts, kind="stable")):
-        quotas[index] = min(counts[index], left // (len(counts) - place))
-        left -= int(quotas[index])
+    remaining = size
+    for num_done, index in enumerate(np.argsort(counts, kind="stable")):
+        quotas[index] = min(counts[index], remaining // (len(counts) - num_done))
+        remaining -= int(quotas[index])
     return quotas
 
 
 def _rank_in_group(group_of: IntArray) -> IntArray:
-    """How many samples of its own group stand before each sample."""
+    """Number of earlier samples of the same group, for each sample."""
     order = np.argsort(group_of, kind="stable")
     _, starts, sizes = np.unique(group_of[order], return_index=True, return_counts=True)
     ranks = np.empty_like(group_of)

@@ -1,4 +1,4 @@
-"""Events to frames, counts per time bin, polarity and pixel, and what training does to frames."""
+"""Event frames: counts per time bin, polarity and pixel; their augmentation and network input."""
 
 # N samples, T time steps, C = 2 polarities (0 OFF, 1 ON), H height, W width
 
@@ -19,7 +19,7 @@ from snn.options import EventValues, FrameOptions, at_least
 
 @dataclass(frozen=True, kw_only=True)
 class FrameSettings(FrameOptions):
-    """How recordings become samples of T frames; all of it is part of the cache's key."""
+    """How recordings become samples of T frames; every field is part of the cache key."""
 
     time_steps: int
     """T, frames of a sample."""
@@ -30,7 +30,7 @@ class FrameSettings(FrameOptions):
 
 
 def frame_shape(sensor_size: tuple[int, int], settings: FrameSettings) -> tuple[int, int, int, int]:
-    """(T, 2, h, w) of a sample; a side that `downsample` does not divide is rounded up.
+    """(T, 2, h, w) of a sample; h and w are rounded up if `downsample` does not divide the sides.
 
     Args:
         sensor_size: (W, H) in pixels.
@@ -42,14 +42,14 @@ def frame_shape(sensor_size: tuple[int, int], settings: FrameSettings) -> tuple[
     if settings.crop > min(sensor_size):
         raise ValueError(
             f"data.crop must fit into the sensor of {sensor_size[0]} x {sensor_size[1]} pixels, got "
-            f"{settings.crop}. Use {min(sensor_size)} or less, or 0 to keep all."
+            f"{settings.crop}. Use {min(sensor_size)} or less, or 0 to keep the whole sensor."
         )
     W, H = (settings.crop,) * 2 if settings.crop else sensor_size
     return settings.time_steps, 2, -(-H // settings.downsample), -(-W // settings.downsample)
 
 
 def clean_events(events: Events, *, sensor_size: tuple[int, int], settings: FrameSettings) -> Events:
-    """Sorts by time (events of one time keep their order), then drops noise and what the crop leaves out.
+    """Sorts events by time (stably), then drops noise and the events outside the crop.
 
     Args:
         events: [n] with the fields x, y, t and p, in any order.
@@ -65,14 +65,14 @@ def clean_events(events: Events, *, sensor_size: tuple[int, int], settings: Fram
 def cut_windows(events: Events, window_ms: float) -> list[Events]:
     """Cuts a recording into windows [t_0 + k w, t_0 + (k + 1) w), t_0 the time of its first event.
 
-    The incomplete last window is dropped, and so are windows without any event.
+    The incomplete last window and windows without events are dropped.
 
     Args:
         events: Sorted by time.
         window_ms: w in milliseconds; 0 keeps the recording whole.
 
     Returns:
-        The events of each window; nothing for a recording shorter than one window.
+        The events of each window; an empty list for a recording shorter than one window.
     """
     if len(events) == 0:
         return []
@@ -80,7 +80,7 @@ def cut_windows(events: Events, window_ms: float) -> list[Events]:
         return [events]
     window_us = round(1000 * window_ms)
     since_start = events["t"] - events["t"][0]
-    complete = (int(since_start[-1]) + 1) // window_us  # the last event still takes its own microsecond
+    complete = (int(since_start[-1]) + 1) // window_us  # the last event lasts one microsecond
     window_of = since_start // window_us
     starts = np.flatnonzero(np.diff(window_of, prepend=-1))
     ends = np.append(starts[1:], len(events))
@@ -88,21 +88,21 @@ def cut_windows(events: Events, window_ms: float) -> list[Events]:
 
 
 def bin_edges(t: NDArray[np.int64], settings: FrameSettings) -> NDArray[np.int64]:
-    """Where each frame begins and ends: frame i holds the events edges[i] to edges[i + 1] - 1.
+    """Boundaries of the frames: frame i holds the events edges[i] to edges[i + 1] - 1.
 
-    With N events at the times t_0 <= ... <= t_(N-1), as spikingjelly's fixed number of frames:
-        count: N // T events a frame; the last frame takes the rest.
-        time:  dt = (t_(N-1) - t_0) // T (in whole us); frame i holds t_0 + i dt <= t < t_0 + (i + 1) dt, the
-               last frame all from its beginning on.
-    So fewer events than T (count), or fewer us than T (time), all fall into the last frame.
-    Differs from spikingjelly: a frame in whose time nothing happened is empty, where spikingjelly fails.
+    For N events at the times t_0 <= ... <= t_(N-1), as spikingjelly's fixed number of frames:
+        count: N // T events per frame; the last frame also takes the remainder.
+        time:  dt = (t_(N-1) - t_0) // T (in whole us); frame i holds t_0 + i dt <= t < t_0 + (i + 1) dt; the
+               last frame has no upper bound.
+    With fewer than T events (count) or fewer than T us (time), all events fall into the last frame.
+    Differs from spikingjelly: a frame without events is empty, where spikingjelly fails.
 
     Args:
         t: [N] sorted times in microseconds, N at least 0.
         settings: `time_steps` and `bin_by` are used.
 
     Returns:
-        [T + 1] indices from 0 to N, never falling.
+        [T + 1] non-decreasing indices from 0 to N.
     """
     T, N = settings.time_steps, len(t)
     steps = np.arange(1, T)
@@ -118,11 +118,11 @@ def frames_from_events(
 ) -> NDArray[np.uint8]:
     """Counts the events of one sample.
 
-    Nothing is denoised or cut here; see `clean_events` and `cut_windows`. Without a crop, and where no count
-    exceeds `max_count`, the frames add up to the number of events.
+    Does not denoise or cut into windows; see `clean_events` and `cut_windows`. Without a crop, and if no
+    count exceeds `max_count`, the frames sum to the number of events.
 
     Args:
-        events: [n] with the fields x, y, t and p; sorted here where they are not.
+        events: [n] with the fields x, y, t and p; sorted here if necessary.
         sensor_size: (W, H) in pixels; all events lie on it.
         settings: How events become frames.
 
@@ -136,23 +136,23 @@ def frames_from_events(
     frame_of = np.repeat(np.arange(T), np.diff(bin_edges(events["t"], settings)))
     row = (events["y"].astype(np.int64) - top) // settings.downsample
     column = (events["x"].astype(np.int64) - left) // settings.downsample
-    place = ((frame_of * C + events["p"]) * h + row) * w + column
-    counts = np.bincount(place, minlength=math.prod(shape))
+    index = ((frame_of * C + events["p"]) * h + row) * w + column
+    counts = np.bincount(index, minlength=math.prod(shape))
     return np.minimum(counts, settings.max_count).astype(np.uint8).reshape(shape)
 
 
 def augment_frames(
     frames_NTCHW: Tensor, *, flip: bool, shift: int, cutout: int, drop: float, generator: torch.Generator
 ) -> Tensor:
-    """Changes each sample by itself, at random, all its time steps alike.
+    """Augments each sample independently, at random, with all its time steps alike.
 
     Args:
         frames_NTCHW: uint8 counts on any device.
-        flip: Mirror left to right with probability 1/2; see `snn.data.camera.files.FLIPS_ALLOWED`.
-        shift: Moves by up to so many pixels in x and in y; what comes in is empty. 0 is off.
+        flip: Mirror left to right with probability 1/2; see `flips_allowed` in `snn.datasets`.
+        shift: Largest displacement in pixels, in x and in y; vacated pixels are empty. 0 is off.
         cutout: Side in pixels of an emptied square whose centre lies anywhere in the frame; 0 is off.
-        drop: In [0, 1). A sample draws its own probability from [0, drop), and each of its events is
-            dropped with it: a count n becomes a binomial draw of n. Clipped counts are thinned as they are.
+        drop: In [0, 1). Each sample draws a probability from [0, drop) with which each of its events is
+            dropped: a count n becomes a binomial draw of n. Clipped counts are treated as true counts.
         generator: On the CPU, so that the draws do not depend on the device.
 
     Returns:
@@ -165,20 +165,20 @@ def augment_frames(
 
 
 def to_network_input(frames_NTCHW: Tensor, values: EventValues) -> Tensor:
-    """Counts as the network takes them: float32 [T, N, 2, H, W].
+    """Converts counts into the network's input: float32 [T, N, 2, H, W].
 
     Args:
         frames_NTCHW: uint8 counts.
-        values: "count" leaves them. "normalised" divides each sample by its mean count over those places
-            (step, polarity, pixel) that have events: what is not 0 is then 1 on average, however long or
-            bright the recording. A sample without events stays 0.
+        values: "count" keeps the counts. "normalised" divides each sample by the mean of its non-zero
+            counts, so these average 1 regardless of the recording's length and brightness. A sample
+            without events stays 0.
     """
     input_TNCHW = frames_NTCHW.transpose(0, 1).contiguous().to(torch.float32)
     if values == "count":
         return input_TNCHW
     total_N = input_TNCHW.sum((0, 2, 3, 4))
-    places_N = input_TNCHW.clamp(max=1).sum((0, 2, 3, 4))
-    mean_N = (total_N / places_N.clamp(min=1)).clamp(min=1)  # a mean of counts of 1 and more
+    nonzero_N = input_TNCHW.clamp(max=1).sum((0, 2, 3, 4))
+    mean_N = (total_N / nonzero_N.clamp(min=1)).clamp(min=1)  # counts are at least 1, so their mean is too
     return input_TNCHW.div_(mean_N[:, None, None, None])
 
 
@@ -189,21 +189,21 @@ def _sorted(events: Events) -> Events:
 
 
 def _has_company(events: Events, width: int, denoise_us: int) -> NDArray[np.bool_]:
-    """[n] whether one of the 8 neighbours had an event at most so long before; events sorted by time.
+    """[n] whether one of the 8 neighbours had an event in the preceding `denoise_us`; events sorted by time.
 
-    Events are filed by (pixel, place in time); the last one of a neighbour is found by bisection. As an
-    event's own pixel does not count, a hot pixel is noise.
+    Events are sorted by (pixel, index in time); bisection finds the latest one of a neighbour. An event's own
+    pixel does not count, so a hot pixel is noise.
     """
-    n, stride = len(events), width + 2  # a margin, so that the right border is no neighbour of the left
-    time, place = events["t"], np.arange(n)
+    n, stride = len(events), width + 2  # the margin keeps the right border from neighbouring the left one
+    time, index = events["t"], np.arange(n)
     pixel = (events["y"].astype(np.int64) + 1) * stride + events["x"] + 1
-    filed = np.sort(pixel * n + place)
-    found = np.zeros(n, np.bool_)
+    by_pixel = np.sort(pixel * n + index)
+    has_company = np.zeros(n, np.bool_)
     for neighbour in (-stride - 1, -stride, -stride + 1, -1, 1, stride - 1, stride, stride + 1):
-        last = filed[np.searchsorted(filed, (pixel + neighbour) * n + place) - 1]
-        earlier = time[last % n]
-        found |= (last // n == pixel + neighbour) & (time - earlier <= denoise_us)
-    return found
+        latest = by_pixel[np.searchsorted(by_pixel, (pixel + neighbour) * n + index) - 1]
+        earlier = time[latest % n]
+        has_company |= (latest // n == pixel + neighbour) & (time - earlier <= denoise_us)
+    return has_company
 
 
 def _crop_corner(sensor_size: tuple[int, int], crop: int) -> tuple[int, int]:
@@ -220,12 +220,12 @@ def _cropped(events: Events, sensor_size: tuple[int, int], crop: int) -> Events:
 
 
 def _drop_events(frames_NTCHW: Tensor, drop: float, generator: torch.Generator) -> Tensor:
-    """Binomial thinning of the places that have events, which are few."""
-    dropped = frames_NTCHW.flatten(1)
-    kept_N = 1 - drop * torch.rand(len(dropped), generator=generator)
-    sample, place = dropped.nonzero(as_tuple=True)
-    counts = dropped[sample, place].float().cpu()
-    thinned = torch.binomial(counts, kept_N[sample.cpu()], generator=generator)
-    dropped = dropped.clone()
-    dropped[sample, place] = thinned.to(dropped)
-    return dropped.view_as(frames_NTCHW)
+    """Binomial thinning of the non-zero counts, which are few."""
+    flat = frames_NTCHW.flatten(1)
+    keep_N = 1 - drop * torch.rand(len(flat), generator=generator)
+    sample, index = flat.nonzero(as_tuple=True)
+    counts = flat[sample, index].float().cpu()
+    thinned = torch.binomial(counts, keep_N[sample.cpu()], generator=generator)
+    result = flat.clone()
+    result[sample, index] = thinned.to(result)
+    return result.view_as(frames_NTCHW)

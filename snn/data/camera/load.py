@@ -1,4 +1,4 @@
-"""Event-camera data sets as frames: read, cut, counted and stored once per node."""
+"""Event-camera data sets as frames: recordings are read, cut, counted and stored once per node."""
 
 # n samples, T time steps, H height, W width
 
@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from snn.data.camera.files import EVENT_DATASETS, Recordings, download_recordings, find_recordings
+from snn.data.camera.files import Recordings, download_recordings, find_recordings
 from snn.data.camera.frames import FrameSettings, clean_events, cut_windows, frame_shape, frames_from_events
 from snn.data.camera.recordings import Events, UnreadableRecording, read_recording
-from snn.data.image_files import TEN_DIGITS, Split
 from snn.data.images import load_images
 from snn.data.samples import LabelledSamples, cache_directory, cached_samples, content_key
+from snn.datasets import EventDataset, Split, look_up_dataset
 
-_READER_VERSION = 2  # count up when the same files and settings give other samples
+_READER_VERSION = 2  # increment when the same files and settings give other samples
 _NAMES_IN_A_NOTE = 20
 _SIMULATED = (
     "The events are SIMULATED: scikit-learn's digits seen by a model of an event camera that makes three "
@@ -41,43 +41,41 @@ def load_events(
 ) -> LabelledSamples:
     """Loads one split of a data set as counts of events, uint8 [n, T, 2, H, W].
 
-    The first call turns the recordings into one Arrow file (`snn.data.samples`), the next ones map it into
-    memory. It reads one recording at a time and keeps the frames in a temporary file beside the Arrow file,
-    so memory does not bound the data set; the disk has to hold the samples twice while they are built.
+    The first call converts the recordings into one Arrow file (`snn.data.samples`); later calls map it into
+    memory. Recordings are read one at a time and their frames stored in a temporary file beside the Arrow
+    file, so a data set may be larger than memory; while it is built, the disk holds the samples twice.
 
-    Recordings that cannot be read, hold no event, are shorter than one window, or whose times go backwards
-    (they are sorted) are counted and named in the notes.
+    The notes count and name recordings that cannot be read, hold no events, are shorter than one window, or
+    have times that go backwards (their events are sorted).
 
     Args:
-        dataset: A key of `snn.data.camera.files.EVENT_DATASETS`.
-        split: As EVENT_DATASETS[dataset].split says.
-        root: Folder that holds the data set's folder, or is it.
+        dataset: Name of an event data set in `snn.datasets.DATASETS`.
+        split: As the `split` of its entry says.
+        root: The folder above the data set's folder, or that folder itself.
         settings: How recordings become samples.
-        download: Fetch missing recordings into `root` through tonic, where it can.
-        sensor_size: (W, H) in pixels; for "recordings" only. None takes 128 x 128 where all are AEDAT 2.0,
-            else the largest column and row of all events, training and test.
+        download: Download missing recordings into `root` through tonic, if it has the data set.
+        sensor_size: (W, H) in pixels; for "recordings" only. None takes 128 x 128 if all files are AEDAT
+            2.0, else the largest column and row of all events, training and test.
 
     Returns:
-        Samples whose groups are the number of their recording among those of the split: the windows of one
-        recording share it.
+        Samples; the group of each is the index of its recording within the split, so the windows of one
+        recording share a group.
 
     Raises:
         FileNotFoundError: There is no recording of this split.
-        ValueError: An unknown data set, a crop larger than the sensor, or not one recording to be read.
-        OSError: The download failed, or there is no room for the samples.
+        ValueError: An unknown data set, a crop larger than the sensor, or no readable recording.
+        OSError: The download failed, or the disk is too full for the samples.
     """
-    facts = EVENT_DATASETS.get(dataset)
-    if facts is None:
-        raise ValueError(f"Unknown data set '{dataset}'; choose from: {', '.join(EVENT_DATASETS)}.")
-    if facts.sensor_size is not None and sensor_size not in (None, facts.sensor_size):
+    entry = look_up_dataset(dataset, EventDataset)
+    if entry.sensor_size is not None and sensor_size not in (None, entry.sensor_size):
         raise ValueError(
-            f"data.sensor_size is for your own recordings; that of {dataset} is {facts.sensor_size}, got "
+            f"data.sensor_size is for your own recordings; that of {dataset} is {entry.sensor_size}, got "
             f"{sensor_size}. Leave it out."
         )
     if dataset == "digits_events":
-        return _load_digits(split, root, settings)
+        return _load_digits(entry, split, root, settings)
     recordings = _find(dataset, split, root, download)
-    known_size = facts.sensor_size or sensor_size
+    known_size = entry.sensor_size or sensor_size
     sources = [recordings]
     if known_size is None:
         sources.append(find_recordings(dataset, "test" if split == "train" else "train", root))
@@ -88,18 +86,18 @@ def load_events(
 
     def build() -> LabelledSamples:
         size = known_size or _measured_size(sources)
-        return _build(recordings, size, settings, directory, f"Split: {facts.split}.")
+        return _build(recordings, size, settings, directory, f"Split: {entry.split}.")
 
     return cached_samples(directory, key, build)
 
 
-def _load_digits(split: Split, root: Path, settings: FrameSettings) -> LabelledSamples:
+def _load_digits(entry: EventDataset, split: Split, root: Path, settings: FrameSettings) -> LabelledSamples:
     from snn.data.camera.sensor import simulated_digits
 
     digits = load_images("digits", split, root=root)
-    size = EVENT_DATASETS["digits_events"].sensor_size
+    size = entry.sensor_size
     assert size is not None
-    key = _key("digits_events", split, settings, size, [digits.fingerprint])
+    key = _key(entry.name, split, settings, size, [digits.fingerprint])
     directory = cache_directory(root, key)
 
     def build() -> LabelledSamples:
@@ -107,7 +105,7 @@ def _load_digits(split: Split, root: Path, settings: FrameSettings) -> LabelledS
         frames.reserve(len(digits))
         for group, events in enumerate(simulated_digits(digits.samples)):
             frames.add(_windows(events, size, settings), size, settings, int(digits.labels[group]), group)
-        return frames.finish(TEN_DIGITS, (_SIMULATED,))
+        return frames.finish(digits.class_names, (_SIMULATED,))
 
     return cached_samples(directory, key, build)
 
@@ -129,7 +127,7 @@ def _key(
 
 
 def _facts(recordings: Recordings) -> object:
-    """What the content of the files is known by: name, size and time of each."""
+    """What identifies the content of the files: name, size and time of each."""
     stats = [(file, file.stat()) for file in recordings.files]
     return [
         (str(file.relative_to(recordings.folder)), stat.st_size, stat.st_mtime_ns) for file, stat in stats
@@ -137,14 +135,14 @@ def _facts(recordings: Recordings) -> object:
 
 
 def _measured_size(sources: Iterable[Recordings]) -> tuple[int, int]:
-    """The smallest sensor that holds all events that can be read."""
+    """The smallest sensor that contains all readable events."""
     width = height = 1
     for recordings in sources:
         for file in _progress(recordings.files, "Measuring the sensor"):
             try:
                 events = read_recording(file, recordings.form)
             except UnreadableRecording:
-                continue  # reported by the reading proper
+                continue  # reported when the recordings are read
             if len(events):
                 width, height = (
                     max(width, int(events["x"].max()) + 1),
@@ -174,11 +172,11 @@ def _build(
             problems.too_short.append(_name(file))
         elif not whole and len(frames.labels) == 0:
             total = sum(path.stat().st_size for path in recordings.files)
-            frames.reserve(round(len(windows) * total / file.stat().st_size))  # as many windows a byte
+            frames.reserve(round(len(windows) * total / file.stat().st_size))  # equally many windows per byte
         frames.add(windows, size, settings, recordings.labels[group], group)
     if not frames.labels:
         raise ValueError(
-            f"None of the {len(recordings.files):,} recordings in {recordings.folder} gives a sample: "
+            f"None of the {len(recordings.files):,} recordings in {recordings.folder} yields a sample: "
             f"{' '.join(problems.notes(len(recordings.files)))} Check the files, and data.window_ms and "
             f"data.crop."
         )
@@ -190,7 +188,7 @@ def _build(
 
 
 def _read(file: Path, form: str | None, size: tuple[int, int], problems: _Problems) -> Events | None:
-    """The events of a recording; None, and a problem, where there are none."""
+    """The events of a recording; None, with a problem noted, if there are none."""
     try:
         events = read_recording(file, form)
         if len(events) and (events["x"].max() >= size[0] or events["y"].max() >= size[1]):
@@ -226,7 +224,7 @@ def _progress(files: tuple[Path, ...], what: str) -> Iterator[Path]:
 
 @dataclass
 class _Problems:
-    """Names of recordings that are not as they should be."""
+    """Names of defective recordings."""
 
     unreadable: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
@@ -253,23 +251,23 @@ def _listed(names: list[str]) -> str:
 
 
 class _Frames:
-    """Samples as they come, in a temporary file of `directory` that has no name and so never stays."""
+    """Collects samples in an unnamed temporary file of `directory`, which vanishes with the process."""
 
     def __init__(self, shape: tuple[int, int, int, int], directory: Path) -> None:
         self._shape = shape
         self._directory = directory
-        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115, closed when it is let go
+        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115, closed when it is garbage-collected
         self.labels: list[int] = []
         self.groups: list[int] = []
 
     def reserve(self, num_samples: int) -> None:
-        """Checks that the disk holds so many samples twice, here and in the Arrow file."""
+        """Checks that the disk has room for this many samples twice: here and in the Arrow file."""
         needed, free = 2 * num_samples * int(np.prod(self._shape)), shutil.disk_usage(self._directory).free
         if needed > free:
             raise OSError(
                 errno.ENOSPC,
                 f"Too little space for about {num_samples:,} samples of {list(self._shape)}: building them "
-                f"needs {needed / 2**20:,.0f} MiB, {free / 2**20:,.0f} MiB are free. Free some, raise "
+                f"needs {needed / 2**20:,.0f} MiB, {free / 2**20:,.0f} MiB are free. Free some space, raise "
                 f"data.downsample, lower data.time_steps, or set --data.root to a larger disk",
                 str(self._directory),
             )
@@ -285,7 +283,7 @@ class _Frames:
 
     def finish(self, class_names: tuple[str, ...], notes: tuple[str, ...]) -> LabelledSamples:
         if not self.labels:
-            raise ValueError("No recording lasts for data.window_ms; use shorter windows, or 0 for none.")
+            raise ValueError("No recording is as long as data.window_ms; use shorter windows, or 0 for none.")
         self._file.flush()
         samples: NDArray[np.uint8] = np.memmap(
             self._file, np.uint8, "r", shape=(len(self.labels), *self._shape)

@@ -1,4 +1,4 @@
-"""One recording of an event camera, read from any of the file forms that people have."""
+"""Readers for recordings of event cameras, one per file form."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Events = NDArray[np.void]  # [number of events] of EVENT_DTYPE
 FORMS = {
     "aedat": "AEDAT 2.0 of a DVS128",
     "aedat4": "AEDAT 4.0",
-    "bin": "N-MNIST's 40 bits an event",
+    "bin": "N-MNIST's 40 bits per event",
     "npy": "a structured array with the fields x, y, t, p, or [n, 4] with the columns x, y, t, p",
     "npz": "arrays x, y, t and p, or one array events as in npy",
-    "h5": "data sets x, y, t and p, at the top or in the group events",
+    "h5": "data sets x, y, t and p, at the top level or in the group events",
     "mat": "ASL-DVS: arrays x, y, ts and pol, rows counted from the bottom",
     "npy_gesture": "tonic's DVS128-Gesture: [n, 4] with the columns x, y, p, t in milliseconds",
     "npy_poker": "tonic's POKER-DVS: [n, 4] with the columns t, x, y, p",
 }
-"""Forms of a file; t is in microseconds unless said otherwise, and a polarity above 0 is ON."""
+"""File forms; t is in microseconds unless stated otherwise, and a polarity above 0 is ON."""
 
 _AEDAT4_START = b"#!AER-DAT4.0\r\n"
 _AEDAT4_EVENT = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "?"), ("unused", "V3")])
@@ -34,35 +34,35 @@ _AEDAT4_CODECS = {0: None, 1: "lz4", 2: "lz4", 3: "zstd", 4: "zstd"}
 
 
 class UnreadableRecording(ValueError):
-    """A recording that is truncated, corrupt or of another form; the message names it and says why."""
+    """A recording that is truncated, corrupt or of another form; the message names it and the reason."""
 
 
 def read_recording(path: Path, form: str | None = None) -> Events:
-    """Reads all events of a file, in the file's own order.
+    """Reads all events of a file, in the order of the file.
 
     Args:
         path: The file.
-        form: A key of FORMS; None takes the file's suffix.
+        form: A key of FORMS; None uses the file's suffix.
 
     Returns:
-        Events of EVENT_DTYPE; none where the file holds none.
+        Events of EVENT_DTYPE; empty if the file holds none.
 
     Raises:
         UnreadableRecording: The file is truncated, corrupt or of another form.
-        ImportError: tonic is missing, which reads `bin`.
+        ImportError: tonic, which reads `bin`, is not installed.
     """
     read = _READERS[form or path.suffix.removeprefix(".")]
     try:
         return read(path)
     except ImportError:
         raise
-    except Exception as error:  # a broken file fails in any way
+    except Exception as error:  # corrupt files raise errors of any kind
         reason = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
         raise UnreadableRecording(f"{path.parent.name}/{path.name} ({reason})") from error
 
 
 def make_events(x: Any, y: Any, t: Any, p: Any) -> Events:
-    """Puts columns of numbers together as events.
+    """Combines columns of numbers into events.
 
     Args:
         x, y: Pixels, integers in [0, 32767].
@@ -91,23 +91,23 @@ def make_events(x: Any, y: Any, t: Any, p: Any) -> Events:
 def _read_bin(path: Path) -> Events:
     """N-MNIST and N-Caltech101: x, y, then 1 bit polarity and 23 bits time in us.
 
-    An event with y = 240 is none: it adds 2^13 us to the times that follow.
+    An entry with y = 240 is not an event: it adds 2^13 us to all later times.
     """
     from tonic.io import read_mnist_file
 
     size = path.stat().st_size
     if size % 5:
-        raise ValueError(f"{size} bytes are no whole number of events of 5 bytes")
+        raise ValueError(f"{size} bytes are not a whole number of events of 5 bytes")
     if size == 0:
         return np.empty(0, EVENT_DTYPE)
     return read_mnist_file(str(path), dtype=EVENT_DTYPE)
 
 
 def _read_aedat(path: Path) -> Events:
-    """AEDAT 2.0: lines that begin with #, then big-endian address and time in us, 32 bits each.
+    """AEDAT 2.0: header lines that begin with #, then big-endian address and time in us, 32 bits each.
 
     Address of a DVS128: bit 0 polarity (0 is ON), bits 1-7 column from the right, bits 8-14 row from the
-    bottom, bit 15 marks special events, which are left out.
+    bottom, bit 15 marks special events, which are dropped.
     """
     content = path.read_bytes()
     if not content.startswith(b"#!AER-DAT2.0"):
@@ -118,7 +118,7 @@ def _read_aedat(path: Path) -> Events:
         if start == 0:
             raise ValueError("it ends inside its header")
     if (len(content) - start) % 8:
-        raise ValueError(f"{len(content) - start} bytes of events are no whole number of 8 bytes")
+        raise ValueError(f"{len(content) - start} bytes of events are not a multiple of 8 bytes")
     raw = np.frombuffer(content, np.dtype([("address", ">u4"), ("t", ">u4")]), offset=start)
     if len(raw) and raw["address"].max() >= 1 << 16:
         raise ValueError("its addresses have more than 16 bits, so it is not of a DVS128")
@@ -130,28 +130,28 @@ def _read_aedat(path: Path) -> Events:
 def _read_aedat4(path: Path) -> Events:
     """AEDAT 4.0: a header, then packets of one stream each, as flatbuffers that may be compressed.
 
-    Of several streams of events the one with the lowest number is read.
+    If there are several event streams, the one with the lowest number is read.
     """
     content = path.read_bytes()
     if not content.startswith(_AEDAT4_START):
         raise ValueError("it does not begin with #!AER-DAT4.0")
-    place = len(_AEDAT4_START)
-    (size,) = struct.unpack_from("<I", content, place)
-    header = content[place : place + 4 + size]
+    offset = len(_AEDAT4_START)
+    (size,) = struct.unpack_from("<I", content, offset)
+    header = content[offset : offset + 4 + size]
     codec = _AEDAT4_CODECS[_flatbuffer_number(header, 0, "<i", default=0)]
-    place += len(header)
+    offset += len(header)
     table = _flatbuffer_number(header, 1, "<q", default=-1)  # index of the packets, after the last one
     end = len(content) if table < 0 else table
     streams: dict[int, list[NDArray[np.void]]] = {}
-    while place < end:
-        stream, size = struct.unpack_from("<ii", content, place)
-        place += 8
-        if size < 0 or place + size > len(content):
+    while offset < end:
+        stream, size = struct.unpack_from("<ii", content, offset)
+        offset += 8
+        if size < 0 or offset + size > len(content):
             raise ValueError("it ends inside a packet")
-        packet = _decompress(content[place : place + size], codec)
+        packet = _decompress(content[offset : offset + size], codec)
         if packet[8:12] == b"EVTS":
             streams.setdefault(stream, []).append(_aedat4_events(packet))
-        place += size
+        offset += size
     if not streams:
         raise ValueError("it has no events")
     events = np.concatenate(streams[min(streams)])
@@ -168,19 +168,19 @@ def _decompress(data: bytes, codec: str | None) -> bytes:
 
 
 def _aedat4_events(packet: bytes) -> NDArray[np.void]:
-    place = _flatbuffer_field(packet, 0)
-    if place is None:
+    offset = _flatbuffer_field(packet, 0)
+    if offset is None:
         return np.empty(0, _AEDAT4_EVENT)
-    place += struct.unpack_from("<I", packet, place)[0]
-    (count,) = struct.unpack_from("<I", packet, place)
-    return np.frombuffer(packet, _AEDAT4_EVENT, count, place + 4)
+    offset += struct.unpack_from("<I", packet, offset)[0]
+    (count,) = struct.unpack_from("<I", packet, offset)
+    return np.frombuffer(packet, _AEDAT4_EVENT, count, offset + 4)
 
 
 def _flatbuffer_field(buffer: bytes, index: int) -> int | None:
-    """Where a field of the root table begins; None where it is left out.
+    """Offset of a field of the root table; None if the field is absent.
 
-    A buffer is its size (4 bytes), the offset of the root table, a name, then tables. A table begins with
-    its distance from its vtable: size of the vtable, size of the table, offset of each field (0: left out).
+    A buffer holds its size (4 bytes), the offset of the root table, a name, then tables. A table begins with
+    its distance from its vtable: size of the vtable, size of the table, offset of each field (0: absent).
     """
     table = 4 + struct.unpack_from("<I", buffer, 4)[0]
     vtable = table - struct.unpack_from("<i", buffer, table)[0]
@@ -191,8 +191,8 @@ def _flatbuffer_field(buffer: bytes, index: int) -> int | None:
 
 
 def _flatbuffer_number(buffer: bytes, index: int, kind: str, *, default: int) -> int:
-    place = _flatbuffer_field(buffer, index)
-    return default if place is None else int(struct.unpack_from(kind, buffer, place)[0])
+    offset = _flatbuffer_field(buffer, index)
+    return default if offset is None else int(struct.unpack_from(kind, buffer, offset)[0])
 
 
 def _read_npy(path: Path) -> Events:
@@ -208,8 +208,8 @@ def _read_h5(path: Path) -> Events:
     import h5py
 
     with h5py.File(path, "r") as file:
-        found = file.get("events", file)
-        return _from_array(found[()], "xytp") if isinstance(found, h5py.Dataset) else _from_named(found)
+        events = file.get("events", file)
+        return _from_array(events[()], "xytp") if isinstance(events, h5py.Dataset) else _from_named(events)
 
 
 def _read_mat(path: Path) -> Events:
@@ -241,7 +241,7 @@ def _from_array(events: NDArray[Any], columns: str) -> Events:
 
 
 def _from_named(source: Any) -> Events:
-    """From whatever gives the columns x, y, t and p by name."""
+    """From a structured array or mapping with the columns x, y, t and p."""
     return make_events(*(source[name][()] for name in "xytp"))
 
 
