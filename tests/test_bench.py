@@ -22,6 +22,7 @@ from pipeline.bench.run import BenchSettings, check_sections, render_hours, rend
 from pipeline.bench.stopwatch import Comparison, OtherProcesses, SectionResult, alternate
 from pipeline.bench.subject import generated_subject, training_samples
 from pipeline.config.named import named_config
+from pipeline.config.tree import DataConfig
 from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation
 from snn.model.network import firing_rates
@@ -193,6 +194,29 @@ def test_more_workers_take_less_time_and_cost_no_less(subject) -> None:
     assert space[0].hours == pytest.approx(0.001 * 3905 * assumptions(subject)["num_val"] / 3600)
     assert "super-network" in render_hours(list(training))
     assert estimate_hours(subject, Speeds(None, None, None), price=None) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "unknown"),
+    [
+        (DataConfig(dataset="recordings"), "number of recordings in 'recordings'"),
+        (DataConfig(dataset="nmnist", window_ms=50), "number of windows of 50 ms in 'nmnist'"),
+    ],
+)
+def test_unknown_number_of_samples_gives_no_estimate_and_a_reason(subject, data, unknown) -> None:
+    other = replace(subject, config=replace(subject.config, data=data))
+    assert estimate_hours(other, Speeds(100.0, 0.001, 0.001), price=None) == []
+    assumed = assumptions(other)
+    assert unknown in assumed["unknown"] and "--supernet RUN_DIR" in assumed["unknown"]
+    assert assumed["num_train"] is assumed["num_val"] is None
+
+
+def test_data_of_a_run_are_counted_and_generated_ones_are_not(subject) -> None:
+    published = assumptions(replace(subject, config=named_config("cifar10")))
+    assert (published["num_train"], published["num_val"], published["unknown"]) == (40_000, 10_000, None)
+    own = replace(subject, config=named_config("cifar10"), generated=False)
+    assert assumptions(own)["num_train"] == len(subject.train) == 160
+    assert assumptions(own)["num_val"] == len(subject.val) == 40
 
 
 def test_failed_section_does_not_lose_the_others(subject, monkeypatch, tmp_path: Path) -> None:

@@ -54,6 +54,14 @@ def test_paper_settings_are_the_defaults() -> None:
         (lambda: SearchConfig(num_parents=21), r"search\.num_parents must not exceed .*\(20\), got 21"),
         (lambda: SearchConfig(num_mutants=21), r"search\.num_mutants must not exceed .*\(20\), got 21"),
         (lambda: SearchConfig(mutation_probability=0), r"search\.mutation_probability must be in \(0, 1\]"),
+        (
+            lambda: DataConfig(dataset="cifar11"),
+            r"data\.dataset must be one of digits, cifar10, .*, got 'cifar11'\. Did you mean 'cifar10'\?",
+        ),
+        (
+            lambda: config_from_json({"data": {"dataset": "cifar11"}}),
+            r"data\.dataset must be one of digits, cifar10, .*, got 'cifar11'",
+        ),
         (lambda: DataConfig(train_fraction=1.0), r"data\.train_fraction must lie between 0 and 1"),
         (lambda: DataConfig(max_train_samples=0), r"data\.max_train_samples must be at least 2, got 0"),
         (lambda: SupernetConfig(epochs=0), r"supernet\.epochs must be at least 1, got 0"),

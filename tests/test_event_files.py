@@ -1,4 +1,4 @@
-"""Event data sets are found in their layouts, in one order, split as they say; what is missing is told."""
+"""Event data sets are found in their layouts, in a fixed order; errors name what is missing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from snn.data.camera.files import EVENT_DATASETS, FLIPS_ALLOWED, Recordings, find_recordings
+from snn.data.camera.files import Recordings, find_recordings
 from snn.data.camera.frames import FrameSettings
 from snn.data.camera.load import load_events
+from snn.datasets import DATASETS, EventDataset
 
 SETTINGS = FrameSettings(time_steps=4, bin_by="count")
+EVENT_DATASETS = [entry for entry in DATASETS.values() if isinstance(entry, EventDataset)]
 TWO_EVENTS = bytes([3, 4, 128, 0, 9, 3, 5, 0, 0, 10])  # in N-MNIST's form
 
 
@@ -22,8 +24,8 @@ def touch(root: Path, *names: str) -> None:
         (root / name).write_bytes(TWO_EVENTS)
 
 
-def names_of(found: Recordings) -> list[str]:
-    return [str(file.relative_to(found.folder)) for file in found.files]
+def names_of(recordings: Recordings) -> list[str]:
+    return [str(file.relative_to(recordings.folder)) for file in recordings.files]
 
 
 @pytest.mark.parametrize(
@@ -40,9 +42,9 @@ def names_of(found: Recordings) -> list[str]:
 def test_official_splits_are_found(tmp_path: Path, dataset: str, train: str, test: str, label: str) -> None:
     touch(tmp_path, train, test or train.replace("Train", "Test"))
     for split, name in (("train", train), ("test", test or train.replace("Train", "Test"))):
-        found = find_recordings(dataset, split, tmp_path)  # type: ignore[arg-type]
-        assert found.files == (tmp_path / name,)
-        assert [found.class_names[i] for i in found.labels] == [label]
+        recordings = find_recordings(dataset, split, tmp_path)  # type: ignore[arg-type]
+        assert recordings.files == (tmp_path / name,)
+        assert [recordings.class_names[i] for i in recordings.labels] == [label]
 
 
 def test_gestures_are_labelled_by_file_name(tmp_path: Path) -> None:
@@ -50,7 +52,7 @@ def test_gestures_are_labelled_by_file_name(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{folder}/{name}.npy" for name in ("user02_lab/10", "user02_lab/0", "user01_led/5")))
     assert find_recordings("dvs128_gesture", "test", tmp_path).labels == (5, 0, 10)
     touch(tmp_path, f"{folder}/user02_lab/11.npy")
-    with pytest.raises(ValueError, match=r"classes that it does not have: 11\. Known are: hand clapping"):
+    with pytest.raises(ValueError, match=r"unknown classes: 11\. Known classes: hand clapping"):
         find_recordings("dvs128_gesture", "test", tmp_path)
 
 
@@ -73,7 +75,7 @@ def test_ncaltech_takes_its_classes_from_the_folders(tmp_path: Path, folder: str
         assert (train.labels, test.labels) == ((0, 0, 1, 1), (0, 1))
 
 
-def test_order_does_not_depend_on_the_folders_listing(
+def test_order_does_not_depend_on_the_directory_listing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path, *(f"train/{name}/{i}.{form}" for name in "ba" for i in (2, 1) for form in ("npy", "bin")))
@@ -82,12 +84,12 @@ def test_order_does_not_depend_on_the_folders_listing(
     plain_glob = Path.glob
     monkeypatch.setattr(Path, "glob", lambda *args: reversed(sorted(plain_glob(*args))))
     assert [find_recordings(name, "train", tmp_path) for name in ("recordings", "cifar10_dvs")] == expected
-    for found in expected:
-        assert list(found.files) == sorted(found.files)
-        assert np.all(np.diff(found.labels) >= 0)
+    for recordings in expected:
+        assert list(recordings.files) == sorted(recordings.files)
+        assert np.all(np.diff(recordings.labels) >= 0)
 
 
-def test_recordings_without_split_folders_tell_what_is_expected(tmp_path: Path) -> None:
+def test_error_for_recordings_without_split_folders_names_the_expected_layout(tmp_path: Path) -> None:
     touch(tmp_path, "left/0.npy")
     with pytest.raises(FileNotFoundError) as caught:
         find_recordings("recordings", "train", tmp_path)
@@ -96,13 +98,13 @@ def test_recordings_without_split_folders_tell_what_is_expected(tmp_path: Path) 
     assert "--data.download" not in str(caught.value)
 
 
-def test_class_that_is_not_trained_is_refused(tmp_path: Path) -> None:
+def test_test_recordings_of_an_untrained_class_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "train/left/0.npy", "train/right/0.npy", "test/upwards/0.npy")
-    with pytest.raises(ValueError, match=r"classes that it does not have: upwards\. Known are: left, right"):
+    with pytest.raises(ValueError, match=r"unknown classes: upwards\. Known classes: left, right"):
         find_recordings("recordings", "test", tmp_path)
 
 
-def test_missing_data_says_where_what_and_how(tmp_path: Path) -> None:
+def test_error_for_missing_data_names_folders_files_and_remedies(tmp_path: Path) -> None:
     touch(tmp_path, "NMNIST/Train/0/1.bin")
     with pytest.raises(FileNotFoundError, match="no recordings for the test split of nmnist") as caught:
         load_events("nmnist", "test", root=tmp_path, settings=SETTINGS)
@@ -129,17 +131,17 @@ def test_download_goes_through_tonic(tmp_path: Path, monkeypatch: pytest.MonkeyP
         load_events("poker_dvs", "train", root=tmp_path, settings=SETTINGS, download=True)
 
 
-@pytest.mark.parametrize("dataset", [name for name, facts in EVENT_DATASETS.items() if facts.tonic_class])
-def test_tonic_has_the_class_that_downloads(dataset: str) -> None:
+@pytest.mark.parametrize(
+    "entry", [entry for entry in EVENT_DATASETS if entry.tonic_class], ids=lambda entry: entry.name
+)
+def test_tonic_has_the_class_that_downloads(entry: EventDataset) -> None:
     from tonic import datasets
 
-    facts = EVENT_DATASETS[dataset]
-    kind = getattr(datasets, str(facts.tonic_class))
-    assert kind.__name__ in facts.folders  # tonic unpacks into a folder of this name
-    assert dataset == "ncaltech101" or tuple(kind.sensor_size) == (*(facts.sensor_size or ()), 2)
+    kind = getattr(datasets, str(entry.tonic_class))
+    assert kind.__name__ in entry.folders  # tonic unpacks into a folder of this name
+    assert entry.name == "ncaltech101" or tuple(kind.sensor_size) == (*(entry.sensor_size or ()), 2)
 
 
 def test_digits_and_hands_are_not_mirrored() -> None:
-    assert FLIPS_ALLOWED.keys() == EVENT_DATASETS.keys()
-    mirrored = {name for name, allowed in FLIPS_ALLOWED.items() if allowed}
+    mirrored = {entry.name for entry in EVENT_DATASETS if entry.flips_allowed}
     assert mirrored == {"cifar10_dvs", "ncaltech101", "asl_dvs", "poker_dvs"}

@@ -1,4 +1,4 @@
-"""Event data sets: read, cut without leaks, stored once; nothing is left out silently."""
+"""Event data sets: read, cut without leaks, stored once; no recording is skipped silently."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from snn.data.camera.recordings import Events, make_events, read_recording
 from snn.data.images import load_images
 from snn.data.samples import LabelledSamples
 from snn.data.splits import stratified_split
+from snn.datasets import DATASETS
 
 SETTINGS = FrameSettings(time_steps=4, bin_by="count")
 
@@ -101,7 +102,7 @@ def test_own_recordings_are_read_and_their_sensor_measured(tmp_path: Path, folde
     assert chosen.samples.shape[1:] == (4, 2, 48, 64)
 
 
-def test_forms_may_be_mixed(tmp_path: Path) -> None:
+def test_file_forms_may_be_mixed(tmp_path: Path) -> None:
     write_folder(tmp_path, train=2, test=1)
     write(tmp_path / "train/left/z.bin", events(5))
     np.savez(tmp_path / "train/right/a.npz", events=events(6))
@@ -110,7 +111,7 @@ def test_forms_may_be_mixed(tmp_path: Path) -> None:
 
 
 def test_unknown_data_set_and_foreign_sensor_size_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Unknown data set 'mnist_dvs'; choose from: digits_events, nmnist"):
+    with pytest.raises(ValueError, match=r"must be one of digits_events, nmnist.*, got 'mnist_dvs'"):
         load(tmp_path, dataset="mnist_dvs")
     with pytest.raises(ValueError, match=r"data\.sensor_size is for your own recordings"):
         load_events("nmnist", "train", root=tmp_path, settings=SETTINGS, sensor_size=(64, 64))
@@ -125,7 +126,7 @@ def test_windows_of_a_recording_share_their_group_and_stay_on_one_side(tmp_path:
         assert len(side) + len(other) == len(data)
 
 
-def test_what_is_wrong_with_recordings_is_counted_and_named(tmp_path: Path) -> None:
+def test_notes_count_and_name_defective_recordings(tmp_path: Path) -> None:
     write_folder(tmp_path, duration=50_000)
     folder = tmp_path / "train/left"
     whole = (folder / "0.npy").read_bytes()
@@ -171,17 +172,17 @@ def test_backwards_times_give_the_same_samples_as_sorted_ones(tmp_path: Path) ->
     assert len(sides[1].notes) == len(sides[0].notes) + 1
 
 
-def test_set_without_one_readable_recording_is_an_error(tmp_path: Path) -> None:
+def test_data_set_without_a_readable_recording_is_an_error(tmp_path: Path) -> None:
     for name in ("0", "1"):
         path = tmp_path / f"Train/5/{name}.bin"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"1234567")
-    with pytest.raises(ValueError, match=r"None of the 2 recordings .*7 bytes are no whole number of event"):
+    with pytest.raises(ValueError, match=r"None of the 2 recordings .*7 bytes are not a whole number"):
         load(tmp_path, dataset="nmnist")
     assert not list(tmp_path.glob("snn-cache/*.arrow"))
 
 
-def test_second_load_maps_the_same_file_and_other_settings_make_another(tmp_path: Path) -> None:
+def test_second_load_maps_the_same_file_and_other_settings_create_another(tmp_path: Path) -> None:
     write_folder(tmp_path)
     first, second = load(tmp_path), load(tmp_path)
     assert first.fingerprint == second.fingerprint
@@ -215,7 +216,7 @@ def test_processes_that_start_together_agree(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("window_ms", [0, 2])
-def test_full_disk_is_noticed_before_all_recordings_are_read(
+def test_full_disk_is_detected_before_all_recordings_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window_ms: float
 ) -> None:
     write_folder(tmp_path)
@@ -239,19 +240,20 @@ def test_full_disk_is_noticed_before_all_recordings_are_read(
     assert len(read) == (1 if window_ms else 0)
 
 
-def test_simulated_digits_are_those_of_the_images_and_say_what_they_are(
+def test_simulated_digits_match_the_images_and_are_labelled_as_simulated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     data = load(tmp_path / "absent", "test", dataset="digits_events", time_steps=3)
     images = load_images("digits", "test", root=tmp_path)
+    assert DATASETS["digits_events"].num_train == DATASETS["digits"].num_train
     assert data.samples.shape == (len(images), 3, 2, 34, 34)
     assert np.array_equal(data.labels, images.labels)
     assert data.groups.tolist() == list(range(len(images)))
     assert "SIMULATED" in data.notes[0]
     assert not (tmp_path / "absent").exists()
     assert len(list((tmp_path / "cache").rglob("digits_events-test-*.arrow"))) == 1
-    with pytest.raises(ValueError, match=r"No recording lasts for data\.window_ms"):
+    with pytest.raises(ValueError, match=r"No recording is as long as data\.window_ms"):
         load(tmp_path, "test", dataset="digits_events", window_ms=301)
 
 

@@ -1,4 +1,4 @@
-"""Events become frames as in the field, none is lost, and what training does to frames keeps its promises."""
+"""Events become frames as in spikingjelly, none is lost; augmentation and network input of frames."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def test_bins_are_ordered_and_exhaustive(bin_by: Any, n: int, duration: int) -> 
     assert np.all(np.diff(edges) >= 0)
 
 
-def test_bins_by_count_hold_the_same_number_and_the_last_the_rest() -> None:
+def test_bins_by_count_are_equal_and_the_last_takes_the_remainder() -> None:
     edges = bin_edges(random_events(n=1003)["t"], FrameSettings(time_steps=8, bin_by="count"))
     assert np.diff(edges).tolist() == [125] * 7 + [128]
 
 
-def test_bins_by_time_hold_the_same_time_and_the_last_the_rest() -> None:
+def test_bins_by_time_are_equally_long_and_the_last_takes_the_remainder() -> None:
     t = np.array([10, 11, 19, 20, 29, 30, 49, 50, 52])
     edges = bin_edges(t, FrameSettings(time_steps=4, bin_by="time"))
     assert edges.tolist() == [0, 3, 5, 6, 9]  # dt = 42 // 4 = 10
@@ -95,7 +95,7 @@ def test_frames_are_those_of_spikingjelly(bin_by: str, split_by: str, seed: int)
 
 
 @pytest.mark.parametrize("bin_by", ["time", "count"])
-def test_few_events_or_no_time_fall_into_the_last_frame(bin_by: str) -> None:
+def test_too_few_events_or_microseconds_fall_into_the_last_frame(bin_by: str) -> None:
     few = frames_of(events_at((0, 0, 5), (1, 1, 6), (2, 2, 9)), bin_by=bin_by)
     assert few.sum((1, 2, 3)).tolist() == [0] * 7 + [3]
     at_once = frames_of(events_at(*[(x, 0, 5) for x in range(16)]), bin_by=bin_by).sum((1, 2, 3))
@@ -169,7 +169,7 @@ def lonely(events: Events, denoise_us: int) -> list[bool]:
 
 
 @pytest.mark.parametrize("denoise_us", [1, 500, 5000])
-def test_denoising_keeps_what_a_neighbour_saw_shortly_before(denoise_us: int) -> None:
+def test_denoising_keeps_events_shortly_after_one_of_a_neighbour(denoise_us: int) -> None:
     events = random_events(n=300)
     settings = FrameSettings(time_steps=1, bin_by="count", denoise_us=denoise_us)
     kept = clean_events(events, sensor_size=SENSOR, settings=settings)
@@ -223,14 +223,14 @@ def test_crop_beyond_the_sensor_is_refused() -> None:
         frames_of(random_events(), crop=13)
 
 
-def test_augmentation_that_is_off_changes_nothing() -> None:
+def test_disabled_augmentation_changes_nothing() -> None:
     frames = some_frames()
     assert torch.equal(
         augment_frames(frames, flip=False, shift=0, cutout=0, drop=0.0, generator=seeded()), frames
     )
 
 
-def test_augmentation_depends_on_its_generator_alone_and_keeps_its_input() -> None:
+def test_augmentation_depends_only_on_its_generator_and_preserves_its_input() -> None:
     frames, options = some_frames(), {"flip": True, "shift": 2, "cutout": 4, "drop": 0.3}
     before = frames.clone()
     one = augment_frames(frames, generator=seeded(1), **options)
@@ -248,7 +248,7 @@ def test_all_time_steps_and_polarities_move_alike_and_samples_differ() -> None:
     assert len({sample.numpy().tobytes() for sample in moved}) > 20
 
 
-def test_dropping_thins_every_sample_by_its_own_share() -> None:
+def test_each_sample_draws_its_own_drop_probability() -> None:
     frames = torch.full((200, 2, 2, 10, 10), 20, dtype=torch.uint8)
     thinned = augment_frames(frames, flip=False, shift=0, cutout=0, drop=0.5, generator=seeded())
     assert bool((thinned <= frames).all())

@@ -31,6 +31,7 @@ KNOW_RAY = {
     "pipeline.search.trials",
 }
 LIGHT = (
+    "snn.datasets",
     "snn.search_space",
     "snn.fitness",
     "pipeline.config.tree",

@@ -1,4 +1,4 @@
-"""Image data sets in every form they are published in, and what training does to their images."""
+"""Image data sets in every published form; augmentation and normalisation of images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 from pyarrow import parquet
 
-from snn.data.images import IMAGE_STATISTICS, augment_images, load_images, normalise_images
+from snn.data.images import augment_images, load_images, normalise_images
+from snn.datasets import DATASETS, ImageDataset, look_up_dataset
 
 PIXELS = np.random.default_rng(0).integers(0, 256, size=(10, 32, 32, 3), dtype=np.uint8)
 LABELS = [3, 1, 4, 1, 5, 9, 2, 6, 0, 8]
@@ -86,7 +87,7 @@ def test_changed_source_is_read_again(tmp_path: Path) -> None:
     assert len(load_images("cifar10", "train", root=tmp_path)) == 7
 
 
-def test_order_does_not_depend_on_the_folders_listing(
+def test_order_does_not_depend_on_the_directory_listing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for part, rows in enumerate([(0, 1, 2), (3, 4), (5, 6, 7), (8, 9)]):
@@ -96,14 +97,21 @@ def test_order_does_not_depend_on_the_folders_listing(
     assert load_images("cifar10", "train", root=tmp_path).labels.tolist() == LABELS
 
 
-def test_missing_part_of_the_parquet_files_is_noticed(tmp_path: Path) -> None:
+def test_files_of_another_data_set_below_the_same_root_are_not_read(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "cifar10/train-00000-of-00001.parquet", range(10))
+    for other in ("svhn", "cifar100"):
+        with pytest.raises(FileNotFoundError, match=f"No train images of {other}"):
+            load_images(other, "train", root=tmp_path)
+
+
+def test_missing_parquet_part_is_detected(tmp_path: Path) -> None:
     write_parquet(tmp_path / "cifar10/train-00000-of-00002.parquet", range(5))
     with pytest.raises(ValueError, match="should hold 2 files"):
         load_images("cifar10", "train", root=tmp_path)
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
-def test_truncated_parquet_is_named(tmp_path: Path, kept: float) -> None:
+def test_error_for_a_truncated_parquet_file_names_it(tmp_path: Path, kept: float) -> None:
     path = tmp_path / "cifar10/test-00000-of-00001.parquet"
     write_parquet(path, range(10))
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
@@ -111,7 +119,7 @@ def test_truncated_parquet_is_named(tmp_path: Path, kept: float) -> None:
         load_images("cifar10", "test", root=tmp_path)
 
 
-def test_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+def test_error_for_an_undecodable_image_names_it(tmp_path: Path) -> None:
     rows = [{"bytes": encode(PIXELS[0], "PNG"), "path": ""}, {"bytes": b"no image", "path": ""}]
     (tmp_path / "svhn").mkdir()
     parquet.write_table(pa.table({"image": rows, "label": [0, 1]}), tmp_path / "svhn/test.parquet")
@@ -147,11 +155,11 @@ def test_official_cifar100_uses_the_fine_labels(tmp_path: Path) -> None:
 
 def test_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     write_pickle(tmp_path / "cifar-10-batches-py/test_batch", data=print, labels=[0])
-    with pytest.raises(ValueError, match=r"test_batch is truncated or corrupt .*print, which is no array"):
+    with pytest.raises(ValueError, match=r"test_batch is truncated or corrupt .*print, which is not an"):
         load_images("cifar10", "test", root=tmp_path)
 
 
-def test_official_svhn_counts_ten_as_zero(tmp_path: Path) -> None:
+def test_label_ten_of_official_svhn_is_the_digit_zero(tmp_path: Path) -> None:
     from scipy.io import savemat
 
     labels = np.array([label or 10 for label in LABELS], np.uint8)[:, None]
@@ -180,7 +188,7 @@ def test_tiny_imagenet_is_read_from_its_folder(tmp_path: Path) -> None:
     assert (test.labels.tolist(), int(test.samples.max())) == ([1], 7)
 
 
-def test_missing_data_says_where_what_and_how(tmp_path: Path) -> None:
+def test_error_for_missing_data_names_folders_files_and_remedies(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         load_images("cifar10", "train", root=tmp_path / "nowhere")
     for words in (str(tmp_path / "nowhere/cifar10"), "parquet", "cifar-10-batches-py", "--data.root"):
@@ -190,7 +198,7 @@ def test_missing_data_says_where_what_and_how(tmp_path: Path) -> None:
         load_images("tiny_imagenet", "train", root=tmp_path, download=True)
 
 
-def test_download_fetches_what_is_missing_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_split_is_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def fetch(folder: str, *, train: bool, download: bool) -> None:
@@ -207,9 +215,11 @@ def test_download_fetches_what_is_missing_once(tmp_path: Path, monkeypatch: pyte
         load_images("cifar10", "train", root=tmp_path / "new", download=True)
 
 
-def test_unknown_data_set_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"Unknown data set 'mnist'; choose from: digits, cifar10"):
+def test_error_for_an_unknown_data_set_lists_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.dataset must be one of digits, cifar10.*, got 'mnist'"):
         load_images("mnist", "train", root=tmp_path)
+    with pytest.raises(ValueError, match="got 'nmnist'"):  # a data set, but not of images
+        load_images("nmnist", "train", root=tmp_path)
 
 
 def test_digits_need_no_folder_and_are_split_by_class(tmp_path: Path) -> None:
@@ -217,15 +227,16 @@ def test_digits_need_no_folder_and_are_split_by_class(tmp_path: Path) -> None:
     assert train.samples.shape[1:] == test.samples.shape[1:] == (1, 32, 32)
     assert len(train) + len(test) == 1797
     assert set(train.labels) == set(test.labels) == set(range(10))
-    mean, std = IMAGE_STATISTICS["digits"]
-    assert train.samples.mean() / 255 == pytest.approx(mean[0], abs=1e-4)
-    assert train.samples.std() / 255 == pytest.approx(std[0], abs=1e-4)
+    entry = look_up_dataset("digits", ImageDataset)
+    assert len(train) == entry.num_train
+    assert train.samples.mean() / 255 == pytest.approx(entry.mean[0], abs=1e-4)
+    assert train.samples.std() / 255 == pytest.approx(entry.std[0], abs=1e-4)
     assert train.fingerprint.startswith("19aaccefc05576c5")  # the same bytes on every machine
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_augmentation_keeps_shape_and_type_and_its_input(dtype: torch.dtype) -> None:
+def test_augmentation_preserves_shape_type_and_input(dtype: torch.dtype) -> None:
     images = BATCH.to(dtype)[:, :, :20]  # not square
     before = images.clone()
     augmented = augment_images(images, flip=True, crop_padding=4, cutout=8, generator=seeded())
@@ -233,7 +244,7 @@ def test_augmentation_keeps_shape_and_type_and_its_input(dtype: torch.dtype) -> 
     assert torch.equal(images, before)
 
 
-def test_augmentation_depends_on_its_generator_alone() -> None:
+def test_augmentation_depends_only_on_its_generator() -> None:
     settings: dict[str, Any] = {"flip": True, "crop_padding": 4, "cutout": 8}
     one = augment_images(BATCH, generator=seeded(1), **settings)
     torch.manual_seed(123)
@@ -241,7 +252,7 @@ def test_augmentation_depends_on_its_generator_alone() -> None:
     assert not torch.equal(one, augment_images(BATCH, generator=seeded(2), **settings))
 
 
-def test_augmentation_that_is_off_changes_nothing() -> None:
+def test_disabled_augmentation_changes_nothing() -> None:
     same = augment_images(BATCH, flip=False, crop_padding=0, cutout=0, generator=seeded())
     assert torch.equal(same, BATCH)
 
@@ -250,8 +261,8 @@ def test_flip_mirrors_about_half_of_the_images() -> None:
     images = BATCH[:1].expand(400, -1, -1, -1)
     flipped = augment_images(images, flip=True, crop_padding=0, cutout=0, generator=seeded())
     mirrored = (flipped == images.flip(3)).flatten(1).all(1)
-    kept = (flipped == images).flatten(1).all(1)
-    assert torch.all(mirrored ^ kept)
+    unchanged = (flipped == images).flatten(1).all(1)
+    assert torch.all(mirrored ^ unchanged)
     assert 150 < int(mirrored.sum()) < 250
 
 
@@ -277,11 +288,14 @@ def test_cutout_blanks_one_square_of_each_image() -> None:
     assert (int(rows.min()), int(columns.min())) == (4, 4)  # a centre at the border leaves half of it
 
 
-@pytest.mark.parametrize("dataset", IMAGE_STATISTICS)
-def test_normalised_images_follow_the_statistics(dataset: str) -> None:
-    mean, std = (torch.tensor(values)[:, None, None] for values in IMAGE_STATISTICS[dataset])
+IMAGE_ENTRIES = [entry for entry in DATASETS.values() if isinstance(entry, ImageDataset)]
+
+
+@pytest.mark.parametrize("entry", IMAGE_ENTRIES, ids=lambda entry: entry.name)
+def test_normalised_images_follow_the_statistics(entry: ImageDataset) -> None:
+    mean, std = (torch.tensor(values)[:, None, None] for values in (entry.mean, entry.std))
     images = BATCH[:, : len(mean)]
-    normalised = normalise_images(images, dataset)
+    normalised = normalise_images(images, entry.name)
     assert normalised.dtype == torch.float32
     torch.testing.assert_close((normalised * std + mean) * 255, images.float(), atol=1e-3, rtol=0)
 
@@ -292,8 +306,8 @@ def test_real_cifar10_has_its_published_sizes_and_means(shared: Path, tmp_path: 
         pytest.skip("the real CIFAR-10 is absent: no folder data/cifar10 in the reference data")
     (tmp_path / "cifar10").symlink_to(shared / "data/cifar10")  # keeps our cache out of that folder
     train, test = (load_images("cifar10", split, root=tmp_path) for split in ("train", "test"))
-    assert (len(train), len(test)) == (50_000, 10_000)
+    entry = look_up_dataset("cifar10", ImageDataset)
+    assert (len(train), len(test)) == (entry.num_train, 10_000)
     assert np.bincount(train.labels).tolist() == [5_000] * 10
     assert np.bincount(test.labels).tolist() == [1_000] * 10
-    mean, _ = IMAGE_STATISTICS["cifar10"]
-    assert train.samples.mean((0, 2, 3)) / 255 == pytest.approx(mean, abs=1e-4)
+    assert train.samples.mean((0, 2, 3)) / 255 == pytest.approx(entry.mean, abs=1e-4)

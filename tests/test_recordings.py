@@ -1,4 +1,4 @@
-"""Every form of a recording is read from a tiny file made in that form; broken ones are named."""
+"""Each file form of a recording is read from a tiny file of that form; errors name corrupt files."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_gestures_have_milliseconds(tmp_path: Path) -> None:
     assert np.array_equal(columns("xyp", events), columns("xyp"))
 
 
-def test_times_of_nmnist_beyond_its_23_bits_go_on(tmp_path: Path) -> None:
+def test_times_of_nmnist_continue_beyond_23_bits(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(bin_bytes(EVENTS[:1]) + bytes([0, 240, 0, 0, 0]) + bin_bytes(EVENTS[1:]))
     assert read_recording(tmp_path / "a.bin")["t"].tolist() == [5, 9192, 10_192, 308_192]
 
@@ -155,7 +155,7 @@ def test_polarity_of_minus_one_is_off() -> None:
 
 
 @pytest.mark.parametrize("form", WRITERS)
-def test_truncated_recording_is_named(tmp_path: Path, form: str) -> None:
+def test_error_for_a_truncated_recording_names_it(tmp_path: Path, form: str) -> None:
     suffix, write = WRITERS[form]
     path = tmp_path / f"whole.{suffix}"
     write(path)
@@ -167,7 +167,7 @@ def test_truncated_recording_is_named(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", sorted({suffix for suffix, _ in WRITERS.values()}))
-def test_noise_in_place_of_a_recording_is_named(tmp_path: Path, suffix: str) -> None:
+def test_error_for_noise_instead_of_a_recording_names_it(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"noise.{suffix}"
     path.write_bytes(np.random.default_rng(0).bytes(1001))
     with pytest.raises(UnreadableRecording, match=rf"noise\.{suffix} \(.+\)"):
@@ -180,17 +180,17 @@ def test_noise_in_place_of_a_recording_is_named(tmp_path: Path, suffix: str) -> 
         (b"", "it does not begin with #!AER-DAT2.0"),
         (b"#!AER-DAT3.1\r\n", "it does not begin with #!AER-DAT2.0"),
         (b"#!AER-DAT2.0\r\n# cut off", "it ends inside its header"),
-        (b"#!AER-DAT2.0\r\n" + bytes(12), "12 bytes of events are no whole number of 8 bytes"),
+        (b"#!AER-DAT2.0\r\n" + bytes(12), "12 bytes of events are not a multiple of 8 bytes"),
         (b"#!AER-DAT2.0\r\n\xff" + bytes(7), "more than 16 bits, so it is not of a DVS128"),
     ],
 )
-def test_reason_an_aedat_cannot_be_read_is_told(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_error_for_an_unreadable_aedat_gives_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "a.aedat").write_bytes(content)
     with pytest.raises(UnreadableRecording, match=reason):
         read_recording(tmp_path / "a.aedat")
 
 
-def test_recording_without_events_is_empty_and_not_broken(tmp_path: Path) -> None:
+def test_recording_without_events_is_empty_but_valid(tmp_path: Path) -> None:
     none = EVENTS[:0]
     (tmp_path / "a.bin").write_bytes(b"")
     (tmp_path / "b.aedat").write_bytes(b"#!AER-DAT2.0\r\n")

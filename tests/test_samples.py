@@ -1,4 +1,4 @@
-"""Samples on disk: written once and whole, read without a copy."""
+"""Samples on disk: written once and atomically, read without a copy."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def open_or_build(directory: Path, log: Path, results: multiprocessing.SimpleQue
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 7), (4, 2, 8, 8), (3,)])
-def test_what_is_read_is_what_was_built(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_samples_are_read_as_they_were_built(tmp_path: Path, shape: tuple[int, ...]) -> None:
     built = make(shape=shape)
     read = cached_samples(tmp_path / "new folder", "key", lambda: built)
     for name in ("samples", "labels", "groups"):
@@ -102,7 +102,7 @@ def test_processes_that_start_together_build_once(tmp_path: Path) -> None:
     assert log.read_text() == "built\n"
 
 
-def test_lock_keeps_others_out_until_it_is_given_back(tmp_path: Path) -> None:
+def test_lock_excludes_others_until_it_is_released(tmp_path: Path) -> None:
     with exclusive_lock(tmp_path / "lock") as alone, (tmp_path / "lock").open() as other:
         assert alone
         with pytest.raises(BlockingIOError):
@@ -123,7 +123,7 @@ def test_failed_build_leaves_no_file_and_the_next_one_tries(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.6, 0.999])
-def test_truncated_file_is_named_with_its_cure(tmp_path: Path, kept: float) -> None:
+def test_error_for_a_truncated_file_names_it_and_the_remedy(tmp_path: Path, kept: float) -> None:
     cached_samples(tmp_path, "key", make)
     path = tmp_path / "key.arrow"
     os.truncate(path, int(path.stat().st_size * kept))
@@ -139,7 +139,7 @@ def test_file_of_another_program_is_refused(tmp_path: Path) -> None:
         open_samples(tmp_path / "none.arrow")
 
 
-def test_full_disk_is_noticed_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_detected_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 99, 1))
     with pytest.raises(OSError, match="Too little space") as caught:
@@ -148,7 +148,7 @@ def test_full_disk_is_noticed_before_writing(tmp_path: Path, monkeypatch: pytest
     assert not list(tmp_path.glob("*.arrow")) + list(tmp_path.glob("*.partial"))
 
 
-def test_fingerprint_depends_on_all_content_and_on_nothing_else() -> None:
+def test_fingerprint_depends_on_the_whole_content_and_nothing_else() -> None:
     data = make()
     samples, labels, groups, names = data.samples, data.labels, data.groups, data.class_names
     same = LabelledSamples.from_arrays(np.asfortranarray(samples), labels.copy(), list(names), groups=groups)
@@ -175,7 +175,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         LabelledSamples.from_arrays(samples[:0], labels[:0], ("a",))
 
 
-def test_content_key_is_short_and_tells_values_apart() -> None:
+def test_content_key_is_short_and_distinguishes_values() -> None:
     keys = [content_key("a", 1), content_key("a", 2), content_key(["a", 1]), content_key(Path("a"), {"b": 1})]
     assert len(set(keys)) == 4
     assert {len(key) for key in keys} == {16}

@@ -39,7 +39,7 @@ def test_same_seed_gives_the_same_split_and_another_seed_another() -> None:
     assert not np.array_equal(one, other)
 
 
-def test_split_ignores_and_keeps_numpys_global_generator() -> None:
+def test_split_neither_uses_nor_changes_numpys_global_generator() -> None:
     np.random.seed(0)
     before = stratified_split(LABELS, fraction=0.8, seed=1)[0]
     np.random.seed(5)
@@ -85,7 +85,7 @@ def test_fraction_outside_the_open_interval_is_refused(fraction: float) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 5, 52, 300, 900])
-def test_subset_has_its_size_and_classes_as_equal_as_they_go(size: int) -> None:
+def test_subset_has_the_requested_size_and_balanced_classes(size: int) -> None:
     chosen = balanced_subset(LABELS, size=size, seed=0)
     assert len(chosen) == len(set(chosen)) == size
     assert np.all(np.diff(chosen) > 0)
@@ -99,13 +99,13 @@ def test_subset_as_large_as_the_whole_is_the_whole(size: int | None) -> None:
     assert np.array_equal(balanced_subset(LABELS, size=size, seed=0), np.arange(997))
 
 
-def test_subset_depends_on_its_seed_alone() -> None:
+def test_subset_depends_only_on_its_seed() -> None:
     one, again, other = (balanced_subset(LABELS, size=100, seed=seed) for seed in (1, 1, 2))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
 
 
-def test_subset_takes_from_every_group_before_it_takes_twice() -> None:
+def test_subset_takes_one_sample_of_every_group_before_a_second() -> None:
     chosen = balanced_subset(GROUP_LABELS, size=60, seed=0, groups=GROUPS)
     assert len(set(GROUPS[chosen])) == 60
 
