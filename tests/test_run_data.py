@@ -168,6 +168,8 @@ def test_splits_depend_on_the_seed_and_nothing_else(make_data) -> None:
     one, again, other = (indices_of(make_data(seed=seed, **limits)) for seed in (0, 0, 1))
     assert one == again
     assert all(one[name] != other[name] for name in SPLITS)
+    used, others_used = (sorted(splits["D_train"] + splits["D_val"]) for splits in (one, other))
+    assert used != others_used
 
 
 def digest_of_digits() -> str:

@@ -34,7 +34,7 @@ class SamplesConfig:
     root: Path = field(default=Path("data"), metadata=NO_IDENTITY)
     """Folder of the data sets; not part of a run's identity."""
     download: bool = field(default=False, metadata=NO_IDENTITY)
-    """Download a missing data set through torchvision; not part of a run's identity."""
+    """Download a missing data set through torchvision or tonic; not part of a run's identity."""
     train_fraction: float = 0.8
     """Share of the training set that trains the super-network (D_train); the rest is D_val."""
     max_train_samples: int | None = None
