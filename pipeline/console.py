@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LOG_VARIABLE = "AUTOSNN_LOG"
 _LEVELS = ("debug", "info", "warning", "error")
 _PACKAGES = ("snn", "pipeline")
+_STDOUT = 1
 _READER_LEFT = 141  # the status of a program that SIGPIPE ends
 # Without a terminal there are no bars; a line reports a training's progress at this interval instead.
 _SECONDS_BETWEEN_LINES = 60
@@ -191,10 +192,10 @@ def _log_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def _reader_left() -> bool:
     """Whether standard output is a pipe that nobody reads any more, as after `| head`; then closes it."""
     poll = select.poll()
-    poll.register(sys.stdout, select.POLLOUT)
+    poll.register(_STDOUT, select.POLLOUT)
     if not any(event & select.POLLERR for _, event in poll.poll(0)):
         return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its exit
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)  # otherwise Python complains when it exits
     return True
 
 
