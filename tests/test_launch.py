@@ -251,6 +251,10 @@ def test_configs_lists_all(status) -> None:
         (["evaluate", "A"], ["--architecture STR"]),
         (["import-checkpoint", "F"], ["RUN_DIR"]),
         (["bench", "--sections", "speed"], ["'speed'", "candidate"]),
+        (
+            ["retrain", "no/such/run", "--on=demo", "--architecture=autosnn"],
+            ["error: ", "config.json' is missing"],
+        ),
         (["search", "no/such/run"], ["error: ", "start one with: python launch.py run NAME"]),
     ],
 )
