@@ -1,36 +1,101 @@
-"""What a person sees while a stage runs: bars, and a line for each thing worth keeping."""
+"""What a person reads: lines and progress bars on the terminal, warnings, errors, and what is logged."""
 
 from __future__ import annotations
 
+import logging
 import os
+import select
+import shlex
 import shutil
 import sys
 import time
-from collections.abc import Sequence
-from typing import Self
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from tqdm import tqdm
 
-from pipeline.algorithms.ask_tell import ArchitectureSearch
 from pipeline.formats import duration, percent
-from pipeline.storage.records import EvaluationRow
 
-# Where there is no terminal to draw a bar on, a line tells now and then how far a training is.
+if TYPE_CHECKING:
+    from pipeline.algorithms.ask_tell import ArchitectureSearch
+    from pipeline.storage.records import EvaluationRow
+
+LOG_VARIABLE = "AUTOSNN_LOG"
+_LEVELS = ("debug", "info", "warning", "error")
+_PACKAGES = ("snn", "pipeline")
+_STDOUT = 1
+_READER_LEFT = 141  # the status of a program that SIGPIPE ends
+# Without a terminal there are no bars; a line reports a training's progress at this interval instead.
 _SECONDS_BETWEEN_LINES = 60
 
 
-def say(text: str) -> None:
-    """Prints a line without tearing a bar apart."""
-    tqdm.write(text.replace("\u00a0", " "), file=sys.stdout)  # terminals break lines well enough
-    sys.stdout.flush()
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Prints a line without tearing a bar apart, on standard output unless another stream is given."""
+    stream = stream or sys.stdout
+    tqdm.write(text.replace("\u00a0", " "), file=stream)  # terminals break lines well enough
+    stream.flush()
+
+
+def run_command(run: Callable[[], None], *, resume: Sequence[str] = ()) -> int:
+    """Configures logging, runs a command and returns its exit status: 0, 2 after an error, 130 after Ctrl-C.
+
+    Args:
+        run: The command. Its ValueError, OSError or RuntimeError is shown as one message; with
+            AUTOSNN_TRACEBACK set it is raised.
+        resume: Arguments of launch.py that resume the command, shown after Ctrl-C.
+    """
+    try:
+        try:
+            configure_logging()
+            run()
+        finally:
+            sys.stdout.flush()
+    except (ValueError, OSError, RuntimeError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return _READER_LEFT
+        if os.environ.get("AUTOSNN_TRACEBACK"):
+            raise
+        say(f"error: {error}", sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if resume:
+            command = f"python launch.py {shlex.join(resume)}"
+            say(f"\ninterrupted; finished work is kept. Resume with: {command}", sys.stderr)
+        return 130
+    return 0
+
+
+def configure_logging() -> None:
+    """Shows warnings and log records of the chosen level on the terminal, each as `level: message`.
+
+    Raises:
+        ValueError: AUTOSNN_LOG is not a level.
+    """
+    level = os.environ.get(LOG_VARIABLE) or "warning"
+    if level not in _LEVELS:
+        raise ValueError(f"{LOG_VARIABLE} must be one of {', '.join(_LEVELS)}, got '{level}'.")
+    _set_handler(_TerminalHandler(), level)
+    warnings.showwarning = _log_warning
+
+
+def configure_worker_logging() -> None:
+    """The same records with time, process and module on standard error, which is a Ray worker's log file.
+
+    Ray calls this when a worker process starts.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"))
+    _set_handler(handler, os.environ.get(LOG_VARIABLE) or "warning")
+    logging.captureWarnings(True)
 
 
 class TrainingProgress:
-    """A bar over all samples that one or more trainings will see, with images/s and time left.
+    """A bar over the samples of one or more trainings, with images/s and the time left.
 
     Args:
         title: What is trained.
-        total: Samples of all trainings together.
+        total: Number of samples of all trainings together.
     """
 
     def __init__(self, title: str, total: int) -> None:
@@ -41,7 +106,7 @@ class TrainingProgress:
         self._bar.close()
 
     def advance(self, samples: int, note: str = "") -> None:
-        """Adds samples done (negative after a training fell back to its checkpoint)."""
+        """Adds samples (negative after a training returned to its checkpoint)."""
         if note:
             self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(samples)
@@ -51,7 +116,7 @@ class TrainingProgress:
 
 
 class SearchProgress:
-    """A bar over evaluations, and now and then a line with the best architecture so far.
+    """A bar over evaluations, and at intervals a line with the best architecture so far.
 
     Args:
         search: The search whose results are shown.
@@ -62,7 +127,7 @@ class SearchProgress:
         self.search = search
         self.start = start
         self.total = search.num_planned
-        # a line per generation of the paper's size, a dozen lines for the whole space
+        # one line per generation of the paper's size, about 20 for the whole space
         self.step = max(search.settings.population_size, self.total // 20)
         self._bar = _bar("search", self.total, "eval")
         self._best = -1
@@ -98,6 +163,40 @@ class SearchProgress:
         if best.id != self._best:
             say(f"    {best.architecture}")
             self._best = best.id
+
+
+class _TerminalHandler(logging.Handler):
+    """Shows a record as `level: message`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"{record.levelname.lower()}: {self.format(record)}", sys.stderr)
+
+
+def _set_handler(handler: logging.Handler, level: str) -> None:
+    """Sends records to this handler instead of an earlier one of ours; others' only from WARNING on."""
+    handler.set_name("autosnn")
+    root = logging.getLogger()
+    for earlier in [h for h in root.handlers if h.get_name() == handler.get_name()]:
+        root.removeHandler(earlier)
+    root.addHandler(handler)
+    root.setLevel(max(logging.WARNING, getattr(logging, level.upper())))
+    for package in _PACKAGES:
+        logging.getLogger(package).setLevel(level.upper())
+
+
+def _log_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Logs a warning of Python's without its line of source."""
+    logging.getLogger("py.warnings").warning("%s", message)
+
+
+def _reader_left() -> bool:
+    """Whether standard output is a pipe that nobody reads any more, as after `| head`; then closes it."""
+    poll = select.poll()
+    poll.register(_STDOUT, select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)  # otherwise Python complains when it exits
+    return True
 
 
 def _bar(title: str, total: int, unit: str) -> tqdm:

@@ -1,4 +1,4 @@
-"""What a run was made with and on: versions, commit, machine, data. The report traces numbers to it."""
+"""Where the numbers of a run come from: versions, commit, machine and data; the report shows them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PACKAGES = ("torch", "ray", "spikingjelly", "numpy", "pyarrow", "tonic", "safet
 
 
 def describe_environment(data: RunData) -> dict[str, Any]:
-    """Facts for environment.json."""
+    """The contents of environment.json."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -33,7 +33,7 @@ def describe_environment(data: RunData) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The project's commit, marked where files differ from it; "unknown" outside a checkout."""
+    """The project's commit, marked if tracked files differ from it; "unknown" outside a checkout."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         head = _output([*git, "rev-parse", "HEAD"])

@@ -1,4 +1,4 @@
-"""Numbers as people read them: 45,300; 61.2 %; 1 min 32 s; 1.24 uJ. What was not measured is a dash."""
+"""Numbers as text for people: 45,300; 61.2 %; 1 min 32 s; 1.24 uJ. A missing measurement is a dash."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SPACE = "\u00a0"  # keeps a number and its unit on one line
 
 
 def count(value: float | None) -> str:
-    """A whole number with thousands separated."""
+    """A whole number with thousands separators."""
     return NOT_MEASURED if value is None else f"{value:,.0f}"
 
 
@@ -23,7 +23,7 @@ def percent(value: float | None) -> str:
 
 
 def large(value: float | None) -> str:
-    """A large number with three digits and k, M or G."""
+    """A large number with three significant digits and the suffix k, M or G."""
     if value is None:
         return NOT_MEASURED
     return _scaled(value, ((1e9, f"{_SPACE}G"), (1e6, f"{_SPACE}M"), (1e3, f"{_SPACE}k")), "")
@@ -37,7 +37,7 @@ def energy(joules: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time in its two largest units."""
+    """A duration in its two largest units."""
     if seconds is None:
         return NOT_MEASURED
     if 0 < seconds < 10:
@@ -57,7 +57,7 @@ def duration(seconds: float | None) -> str:
 
 
 def spread(values: dict[str, Any] | None, number: Callable[[float | None], str], num_seeds: int) -> str:
-    """A mean, with minimum and maximum where there are several seeds."""
+    """A mean, followed by minimum and maximum if there are several seeds."""
     if values is None:
         return NOT_MEASURED
     mean = number(values["mean"])
@@ -65,10 +65,13 @@ def spread(values: dict[str, Any] | None, number: Callable[[float | None], str],
 
 
 def _scaled(value: float, units: tuple[tuple[float, str], ...], plain_unit: str) -> str:
-    """`value` with three digits in the largest unit it reaches, in the smallest below 1e-3 if it has one."""
-    reached = next((unit for unit in units if abs(value) >= unit[0]), None)
-    if reached is None:
-        reached = units[-1] if units[-1][0] < 1 and value else (1.0, plain_unit)
-    scaled = value / reached[0]
+    """`value` with three significant digits in the largest of `units` (sizes and names) not above it.
+
+    A value below all units is given in the smallest of them if that is below 1, else in `plain_unit`.
+    """
+    size, name = next((unit for unit in units if abs(value) >= unit[0]), (1.0, plain_unit))
+    if value and abs(value) < units[-1][0] < 1:
+        size, name = units[-1]
+    scaled = value / size
     digits = 0 if abs(scaled) >= 100 or scaled == 0 else 1 if abs(scaled) >= 10 else 2
-    return f"{scaled:.{digits}f}{reached[1]}"
+    return f"{scaled:.{digits}f}{name}"

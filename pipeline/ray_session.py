@@ -14,6 +14,7 @@ import ray
 from ray._private import ray_constants
 
 from pipeline.config.tree import Config, RayConfig
+from pipeline.console import LOG_VARIABLE
 
 # glibc returns large tensors to the kernel at each free and pays for fresh pages at the next one; with
 # these, workers keep their memory.
@@ -66,7 +67,7 @@ def _connect(settings: RayConfig) -> None:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are reported by the searcher
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {
-        "runtime_env": {"env_vars": WORKER_ENVIRONMENT | {"PYTHONPATH": _python_path()}},
+        "runtime_env": _runtime_env(),
         "logging_level": logging.ERROR,
         "log_to_driver": False,
         "namespace": "autosnn",
@@ -99,6 +100,15 @@ def _stay_on_loopback() -> None:
     """
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def _runtime_env() -> dict[str, Any]:
+    """What worker processes start with: environment variables and the configuration of their logs."""
+    level = {name: value for name, value in os.environ.items() if name == LOG_VARIABLE}
+    return {
+        "env_vars": WORKER_ENVIRONMENT | {"PYTHONPATH": _python_path()} | level,
+        "worker_process_setup_hook": "pipeline.console.configure_worker_logging",
+    }
 
 
 def _python_path() -> str:

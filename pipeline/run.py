@@ -94,6 +94,7 @@ def run_transfer(source: RunFolder, text: str, run: RunFolder, config: Config) -
         run: Where the retrained networks go.
         config: Data set, backbone and training; its own list of architectures is replaced.
     """
+    source.read_config()  # raises unless `source` is a run
     architecture = source.read_best().best.architecture if text == "best" else text
     config.network.parse_architecture(architecture)
     config = replace(config, retrain=replace(config.retrain, architectures=(architecture,)))

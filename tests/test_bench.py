@@ -18,7 +18,8 @@ from pipeline.bench.convolutions import ConvolutionsAlone, fastest_convolutions
 from pipeline.bench.deviation import compare_results
 from pipeline.bench.hours import NUM_WORKERS, Speeds, assumptions, estimate_hours
 from pipeline.bench.plain import PlainPath, PlainTrainer, convolutions_of, evaluate_plainly
-from pipeline.bench.run import BenchSettings, check_sections, render_hours, render_table
+from pipeline.bench.run import render_hours, render_table
+from pipeline.bench.settings import BenchSettings
 from pipeline.bench.stopwatch import Comparison, OtherProcesses, SectionResult, alternate
 from pipeline.bench.subject import generated_subject, training_samples
 from pipeline.config.named import named_config
@@ -230,15 +231,10 @@ def test_failed_section_does_not_lose_the_others(subject, monkeypatch, tmp_path:
         "bench_one_candidate",
         lambda *_, **__: SectionResult((Comparison("a / b", "s", 1.0, 2.0),), {"note": "x"}),
     )
-    settings = BenchSettings(named_config("demo"), tmp_path, sections=("candidate", "training"))
+    settings = BenchSettings("demo", out=tmp_path, sections=("training", "candidate"))
     values = bench_module.bench(settings)
+    assert list(values["seconds"]) == ["candidate", "training"]
     assert values["failures"] == {"training": "failed: OSError: no room"}
     read = json.loads((tmp_path / "bench.json").read_text())
     assert read["comparisons"][0]["ratio"] == 0.5
     assert np.isclose(read["subject"]["firing_rate"], values["subject"]["firing_rate"])
-
-
-def test_unknown_section_is_named() -> None:
-    assert check_sections(["training", "candidate"]) == ("candidate", "training")
-    with pytest.raises(ValueError, match="'speed'; choose from: candidate, sharing"):
-        check_sections(["speed"])

@@ -38,16 +38,20 @@ def test_what_is_appended_is_read_and_failures_are_not(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
-def test_damaged_file_is_passed_over(tmp_path: Path) -> None:
+def test_damaged_file_is_skipped_with_a_warning(tmp_path: Path, caplog) -> None:
     cache = EvaluationCache(tmp_path)
     cache.append([row(TEXT)])
     (tmp_path / "0000.parquet").write_bytes(b"not parquet")
     assert list(cache.read()) == [TEXT]
+    assert "0000.parquet" in caplog.text
 
 
-def test_folder_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_stops_nothing_and_warns_once(tmp_path: Path, caplog) -> None:
     (tmp_path / "file").write_text("in the way")
-    EvaluationCache(tmp_path / "file" / "cache").append([row(TEXT)])
+    cache = EvaluationCache(tmp_path / "file" / "cache")
+    cache.append([row(TEXT)])
+    cache.append([row(TEXT)])
+    assert caplog.text.count("cannot be written") == 1
 
 
 def test_key_follows_what_an_evaluation_depends_on_and_nothing_else(data: RunData) -> None:

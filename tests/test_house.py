@@ -38,6 +38,8 @@ LIGHT = (
     "pipeline.config.search",
     "pipeline.config.named",
     "pipeline.algorithms.choose",
+    "pipeline.console",
+    "pipeline.bench.settings",
     "launch",
 )
 
@@ -97,6 +99,13 @@ def test_light_module_loads_neither_torch_nor_ray(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'ray'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", [ROOT / "launch.py", *FILES.values()], ids=str)
+def test_only_the_console_prints(path: Path) -> None:
+    calls = [node for node in ast.walk(syntax_tree(path)) if isinstance(node, ast.Call)]
+    printing = {"print", "sys.stdout.write", "sys.stderr.write", "tqdm.write"}
+    assert path == FILES["pipeline.console"] or not printing & {ast.unparse(call.func) for call in calls}
 
 
 @pytest.mark.parametrize("module", FILES)

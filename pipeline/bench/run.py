@@ -9,27 +9,25 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 
 from pipeline.bench.cluster import bench_cluster
 from pipeline.bench.evaluation import bench_one_candidate, bench_sharing
 from pipeline.bench.hours import Speeds, StageHours, assumptions, estimate_hours
+from pipeline.bench.settings import SECTIONS, BenchSettings, Section
 from pipeline.bench.stopwatch import Comparison, OtherProcesses, SectionResult
 from pipeline.bench.subject import Subject, generated_subject, trained_subject
 from pipeline.bench.training import bench_training
 from pipeline.bench.weights import bench_weights
-from pipeline.config.tree import Config
+from pipeline.config.named import named_config
 from pipeline.console import say
 from pipeline.environment import describe_environment
 from pipeline.formats import duration
 from pipeline.storage.files import write_json
 from pipeline.storage.run_folder import RunFolder
 
-Section = Literal["candidate", "sharing", "training", "cluster", "weights"]
-SECTIONS: tuple[Section, ...] = get_args(Section)
 BENCH_FILE = "bench.json"
 
 _TITLES: dict[Section, str] = {
@@ -41,41 +39,6 @@ _TITLES: dict[Section, str] = {
 }
 _IN_RAY: tuple[Section, ...] = ("cluster", "weights")
 _DISTURBING = 0.1  # share of the CPUs in the hands of others that is worth a warning
-
-
-@dataclass(frozen=True)
-class BenchSettings:
-    """What is measured.
-
-    Attributes:
-        config: Network, batch sizes and epochs; those of `supernet` if there is one.
-        out: Folder of bench.json.
-        quick: Fewer rounds and cases.
-        sections: Which of the sections.
-        supernet: Run whose super-network and D_val are used instead of generated ones.
-        data_root: Folder of the data sets of that run, if it is not where it was.
-        price_per_worker_hour: For the cost in the estimate.
-    """
-
-    config: Config
-    out: Path
-    quick: bool = False
-    sections: tuple[Section, ...] = SECTIONS
-    supernet: Path | None = None
-    data_root: Path | None = None
-    price_per_worker_hour: float | None = None
-
-
-def check_sections(names: Sequence[str]) -> tuple[Section, ...]:
-    """The sections of these names in their order; all of them if there is none.
-
-    Raises:
-        ValueError: An unknown name.
-    """
-    for name in names:
-        if name not in SECTIONS:
-            raise ValueError(f"Unknown section '{name}'; choose from: {', '.join(SECTIONS)}.")
-    return tuple(section for section in SECTIONS if section in names or not names)
 
 
 @dataclass
@@ -101,7 +64,8 @@ def bench(settings: BenchSettings) -> dict[str, Any]:
     say(f"  {subject.source}; firing rate {100 * subject.firing_rate:.1f} %")
     machine = describe_environment(subject.data) | {"threads": threads, "variables": _variables()}
     found = _Findings()
-    for section in settings.sections:
+    chosen = settings.sections or SECTIONS
+    for section in (section for section in SECTIONS if section in chosen):
         _run_section(section, subject, settings.quick, found)
     hours = estimate_hours(subject, _speeds(found.results), settings.price_per_worker_hour)
     values = {
@@ -153,7 +117,7 @@ def _variables() -> dict[str, str]:
 
 def _subject(settings: BenchSettings) -> Subject:
     if settings.supernet is None:
-        return generated_subject(settings.config)
+        return generated_subject(named_config(settings.config))
     return trained_subject(RunFolder(settings.supernet), settings.data_root)
 
 

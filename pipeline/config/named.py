@@ -131,3 +131,16 @@ def named_config(name: str) -> Config:
     if name not in CONFIGS:
         raise ValueError(f"Unknown config '{name}'; choose from: {', '.join(CONFIGS)}.")
     return CONFIGS[name]
+
+
+def configs_table() -> str:
+    """One line per named config: data set, backbone, time steps and the length of each stage."""
+    numbers = f"{'T':>3} {'epochs':>7} {'evaluations':>12} {'retrain':>8}"
+    lines = [f"{'name':<14} {'data':<14} {'backbone':<12} {numbers}"]
+    for name, config in CONFIGS.items():
+        backbone = f"{config.network.backbone}_{config.network.channels}"
+        lines.append(
+            f"{name:<14} {config.data.dataset:<14} {backbone:<12} {config.network.time_steps:>3} "
+            f"{config.supernet.epochs:>7} {config.search.max_evaluations:>12} {config.retrain.epochs:>8}"
+        )
+    return "\n".join(lines)

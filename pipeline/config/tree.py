@@ -245,6 +245,24 @@ class Config:
         values: dict[str, Any] = to_json(self)
         return values
 
+    def here(
+        self,
+        data_root: Path | None = None,
+        ray_address: str | None = None,
+        ray_num_workers: int | None = None,
+    ) -> Config:
+        """The same run on this machine: its data folder and cluster, where they are not the settings' own.
+
+        The data folder becomes an absolute path, since workers may have another working directory.
+        """
+        ray = dataclasses.replace(
+            self.ray,
+            address=ray_address or self.ray.address,
+            num_workers=ray_num_workers or self.ray.num_workers,
+        )
+        data = dataclasses.replace(self.data, root=(data_root or self.data.root).resolve())
+        return dataclasses.replace(self, data=data, ray=ray)
+
     def identity(self) -> dict[str, Any]:
         """The settings that results depend on, as `section.field` -> JSON value."""
         return _identity(self, "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from pipeline.storage.records import EvaluationRow
 from pipeline.storage.run_folder import read_rows, write_rows
 from snn.kernels.library import SOURCE
 from snn.user_cache import user_cache
+
+logger = logging.getLogger(__name__)
 
 
 class EvaluationCache:
@@ -29,6 +32,7 @@ class EvaluationCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._warned = False
 
     def read(self) -> dict[str, EvaluationRow]:
         """All evaluations by architecture; a damaged file is passed over: it only saves work."""
@@ -36,7 +40,8 @@ class EvaluationCache:
         for file in sorted(self.folder.glob("*.parquet")):
             try:
                 found = read_rows(file)
-            except ValueError:
+            except ValueError as error:
+                logger.warning("a damaged file of the evaluation cache is skipped: %s", error)
                 continue
             rows |= {row.architecture: row for row in found if not row.error}
         return rows
@@ -49,8 +54,10 @@ class EvaluationCache:
         name = hashlib.sha256(texts.encode()).hexdigest()[:24]
         try:
             write_rows(self.folder / f"{name}.parquet", rows)
-        except OSError:
-            return
+        except OSError as error:
+            if not self._warned:
+                logger.warning("the evaluation cache cannot be written: %s", error)
+            self._warned = True
 
 
 def open_cache(config: Config, data: RunData, *, weights_sha256: str, engine: str) -> EvaluationCache:

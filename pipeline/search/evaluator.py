@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from snn.engines.recalibration import RecalibratedNetwork
 from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation, best_possible_fitness
 from snn.search_space import Architecture
+
+logger = logging.getLogger(__name__)
 
 _STDERR = 2
 
@@ -51,6 +54,7 @@ class Evaluator(tune.Trainable):
         try:
             self._load(config_from_json(run_config), weights_actor, engine)
         except Exception as error:  # reported by `step`, so that the user sees it once and in full
+            logger.exception("the evaluator could not start")
             self.setup_error = f"{self.worker}: {type(error).__name__}: {error}"
 
     def _load(self, settings: Config, weights_actor: str, engine: str) -> None:
@@ -111,6 +115,7 @@ class Evaluator(tune.Trainable):
             return self._evaluate(self.candidates)
         except Exception as error:
             if len(self.candidates) == 1:
+                logger.exception("the evaluation of %s failed", self.candidates[0][1])
                 message = f"{type(error).__name__}: {error}"
                 return [{"candidate_id": self.candidates[0][0], "error": message}]
         group, answers = self.candidates, []

@@ -7,6 +7,7 @@ checks its hash and hands out a new reference.
 
 from __future__ import annotations
 
+import logging
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from safetensors.numpy import load_file
 
 from pipeline.storage.files import check_sha256
+
+logger = logging.getLogger(__name__)
 
 Weights = dict[str, NDArray[np.generic]]
 
@@ -59,6 +62,7 @@ class WeightsHolder:
     def hand_out(self, lost: str = "") -> WeightsHandle:
         """Where the weights are; puts them again if the object called `lost` is where they were."""
         if lost == self.handle.ref.hex():
+            logger.warning("the weights are lost from the object store; reading %s again", self.handle.file)
             self.handle = _put(self.handle.file, self.handle.sha256)
         return self.handle
 

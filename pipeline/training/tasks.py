@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from typing import Any
 
 import ray
 
-from pipeline.console import TrainingProgress, say
+from pipeline.console import TrainingProgress
 from pipeline.storage.curves import write_curves
 from pipeline.storage.files import write_bytes
 from pipeline.storage.records import EpochRecord
 from pipeline.training.job import Checkpoint, Event, Progress, Trained, TrainingJob, run_training
 from snn.training.trainer import TrainingDiverged
+
+logger = logging.getLogger(__name__)
 
 _STARTS_PER_JOB = 4
 
@@ -121,7 +124,7 @@ class _Stage:
                 f"The process of {self.title} died {job.starts} times; the last error: {error}. "
                 "It may have run out of memory: lower its batch_size."
             ) from error
-        say(f"  a training process was lost ({type(error).__name__}); starting it again")
+        logger.warning("a training process was lost (%s); starting it again", type(error).__name__)
         job.events, job.starts = self._start(job.place), job.starts + 1
 
     def _handle(self, job: _Running, event: Event) -> None:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from snn.user_cache import user_cache
+
+logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("event_driven.c")
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
@@ -80,6 +84,7 @@ def _compiled() -> Path:
     folder = user_cache() / "kernels"
     library = folder / f"event_driven-{key}.so"
     if not library.exists():
+        start = time.perf_counter()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             built = Path(temporary) / library.name
@@ -89,6 +94,8 @@ def _compiled() -> Path:
             if done.returncode:
                 raise KernelsUnavailable(f"{compiler} failed on {SOURCE.name}: {done.stderr.strip()[:500]}")
             built.replace(library)
+        logger.info("compiled %s with %s in %.1f s", SOURCE.name, compiler, time.perf_counter() - start)
+    logger.debug("kernels: %s", library)
     return library
 
 
