@@ -1,7 +1,7 @@
-"""Evaluations of all runs of a user, so that nothing is computed twice.
+"""A cache of the evaluations of all runs of a user.
 
-They are found by what they depend on: weights, data, settings of network and evaluation. Every trial adds
-a Parquet file of its own under a temporary name and renames it; nothing is ever changed.
+Its key is all that evaluations depend on: weights, data, network and engine. Each trial writes a new Parquet
+file under a temporary name and renames it; existing files are never changed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +17,32 @@ from pipeline.config.tree import Config
 from pipeline.data import RunData
 from pipeline.storage.records import EvaluationRow
 from pipeline.storage.run_folder import read_rows, write_rows
-from snn.kernels.library import SOURCE
 from snn.user_cache import user_cache
 
 
 class EvaluationCache:
-    """The evaluations with one super-network's weights under the same settings.
+    """Evaluations with one super-network's weights and the same settings.
 
     Args:
-        folder: Where they are; made when something is written.
+        folder: Folder of the files; created by the first write.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def read(self) -> dict[str, EvaluationRow]:
-        """All evaluations by architecture; a damaged file is passed over: it only saves work."""
+        """All evaluations by architecture; damaged files are skipped, as a cache only saves work."""
         rows: dict[str, EvaluationRow] = {}
         for file in sorted(self.folder.glob("*.parquet")):
             try:
-                found = read_rows(file)
+                in_file = read_rows(file)
             except ValueError:
                 continue
-            rows |= {row.architecture: row for row in found if not row.error}
+            rows |= {row.architecture: row for row in in_file if not row.error}
         return rows
 
     def append(self, rows: list[EvaluationRow]) -> None:
-        """Adds the rows of one trial. A cache that cannot be written is no reason to stop a search."""
+        """Adds the rows of one trial. Errors are ignored, as a search can do without its cache."""
         if not rows:
             return
         texts = "/".join(sorted(row.architecture for row in rows))
