@@ -8,7 +8,7 @@ from test_event_driven import batch, make
 
 from pipeline.search import estimate
 from pipeline.search.estimate import estimate_seconds
-from snn.engines.choose import make_inference
+from snn.engines.engine import make_inference
 from snn.search_space import Architecture, SearchSpace
 
 SPACE = SearchSpace(5)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from snn.engines.choose import choose_engine, make_inference
+from snn.engines.engine import choose_engine, make_inference
 from snn.engines.dense import DenseNetwork
 from snn.engines.event_driven import EventDrivenNetwork
 from snn.engines.event_weights import fold

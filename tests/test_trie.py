@@ -10,7 +10,7 @@ import torch
 from test_network import make
 
 from snn.data.sample_set import SampleSet
-from snn.engines.choose import EngineName, make_inference
+from snn.engines.engine import EngineName, make_inference
 from snn.engines.trie import count_block_runs, evaluate_architectures
 from snn.fitness import Evaluation
 from snn.model.network import predictions

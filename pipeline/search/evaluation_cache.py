@@ -53,27 +53,32 @@ class EvaluationCache:
             return
 
 
-def open_cache(config: Config, data: RunData, *, weights_sha256: str, engine: str) -> EvaluationCache:
-    """The cache for a run's search, in the user's cache."""
+def open_cache(
+    config: Config, data: RunData, *, weights_sha256: str, engine: Mapping[str, Any]
+) -> EvaluationCache:
+    """The cache of a run's search, in the user's cache folder; the arguments are those of `cache_key`."""
     key = cache_key(config, data, weights_sha256=weights_sha256, engine=engine)
     return EvaluationCache(user_cache() / "evaluations" / key)
 
 
-def cache_key(config: Config, data: RunData, *, weights_sha256: str, engine: str) -> str:
-    """Names all that an evaluation depends on besides the architecture, in 32 hexadecimal digits."""
-    samples = data.search_val()
+def cache_key(config: Config, data: RunData, *, weights_sha256: str, engine: Mapping[str, Any]) -> str:
+    """Hash of all that an evaluation depends on besides the architecture, 32 hexadecimal digits.
+
+    Args:
+        config: Settings of network and data.
+        data: The samples that candidates are scored on.
+        weights_sha256: Hash of the super-network's weights.
+        engine: `EngineSpec.identity` of the engine that evaluates.
+    """
+    calibration = data.supernet_train().indices[: engine.get("recalibrate", 0)]
     facts: dict[str, Any] = {
         "weights": weights_sha256,
         "data": data.train.fingerprint,
-        "samples": hashlib.sha256(samples.indices.tobytes()).hexdigest(),
+        "samples": hashlib.sha256(data.search_val().indices.tobytes()).hexdigest(),
+        "calibration": hashlib.sha256(calibration.tobytes()).hexdigest(),
         "dataset": config.data.dataset,
         "event_values": config.data.event_values,
         "network": dataclasses.asdict(config.network),
-        "engine": engine,
-        "recalibrate": config.search.recalibrate,
+        "engine": dict(engine),
     }
-    if engine == "event_driven":
-        facts["kernels"] = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
-    else:  # rounding depends on these
-        facts["dense"] = (config.search.precision, config.search.batch_size, config.threads_per_worker)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

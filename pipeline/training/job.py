@@ -21,7 +21,7 @@ from pipeline.data import RunData, load_data
 from pipeline.networks import make_network
 from pipeline.storage.records import Cost, EpochRecord
 from snn.data.sample_set import SampleSet
-from snn.engines.choose import make_inference
+from snn.engines.engine import make_inference
 from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation, TimeCourse
 from snn.model.network import SpikingNetwork, num_parameters, to_memory_format
