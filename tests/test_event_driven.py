@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from snn.engines.engine import choose_engine, make_inference
 from snn.engines.dense import DenseNetwork
+from snn.engines.engine import choose_engine, make_inference
 from snn.engines.event_driven import EventDrivenNetwork
 from snn.engines.event_weights import fold
 from snn.engines.trie import evaluate_architectures
