@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from snn.engines.dense import DenseNetwork
-from snn.engines.engine import choose_engine, make_inference
+from snn.engines.engine import make_inference
 from snn.engines.event_driven import EventDrivenNetwork
 from snn.engines.event_weights import fold
 from snn.engines.trie import evaluate_architectures
@@ -25,8 +25,6 @@ try:
     check_available()
 except KernelsUnavailable as reason:
     pytest.skip(f"no event-driven evaluation: {reason}", allow_module_level=True)
-
-CPU = torch.device("cpu")
 
 
 def make(
@@ -170,14 +168,6 @@ def test_max_pool_keeps_each_spike_once_and_in_raster_order() -> None:
     assert np.array_equal(pooled.dense().reshape(expected.shape), expected)
     first = pooled.entries[: pooled.offsets[1]]
     assert np.array_equal(first, np.sort(first))
-
-
-def test_auto_falls_back_to_dense_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_engine("auto", CPU) == "event_driven"
-    assert choose_engine("auto", torch.device("cuda")) == "dense"
-    monkeypatch.setattr("snn.engines.choose.is_available", lambda: False)
-    assert choose_engine("auto", CPU) == "dense"
-    assert isinstance(make_inference(make()), DenseNetwork)
 
 
 def test_bfloat16_is_close_and_float32_is_the_default() -> None:

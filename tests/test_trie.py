@@ -10,11 +10,12 @@ import torch
 from test_network import make
 
 from snn.data.sample_set import SampleSet
-from snn.engines.engine import EngineName, make_inference
+from snn.engines.engine import make_inference
 from snn.engines.trie import count_block_runs, evaluate_architectures
 from snn.fitness import Evaluation
 from snn.model.network import predictions
 from snn.model.spikes import record_spikes
+from snn.options import EngineName
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
 
 CPU = torch.device("cpu")
