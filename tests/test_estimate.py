@@ -1,4 +1,4 @@
-"""An exhaustive search says beforehand what it takes."""
+"""An exhaustive search estimates its duration beforehand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from test_event_driven import batch, make
 
 from pipeline.search import estimate
 from pipeline.search.estimate import estimate_seconds
-from snn.engines.choose import make_inference
+from snn.engines.engine import make_inference
 from snn.search_space import Architecture, SearchSpace
 
 SPACE = SearchSpace(5)
@@ -17,7 +17,7 @@ STEM = 4.0
 
 
 class Samples:
-    """16 samples, of which the estimate may take as many as it likes."""
+    """16 samples; the estimate may use any number of them."""
 
     def __init__(self) -> None:
         self.indices = np.arange(16)
@@ -31,22 +31,22 @@ class Samples:
 
 
 def seconds(architectures: list[Architecture], num_samples: int) -> float:
-    """What a shared evaluation takes: the stem once, then each prefix once."""
+    """Duration of a shared evaluation: the stem once, then each prefix once."""
     prefixes = {a.blocks[: layer + 1] for a in architectures for layer in range(SPACE.num_layers)}
     return num_samples * (STEM + sum(COSTS[len(prefix) - 1] for prefix in prefixes))
 
 
-def test_estimate_is_the_time_of_the_whole_space_for_all_samples(monkeypatch) -> None:
-    def pretended(run, *, number, repeat) -> list[float]:
+def test_estimate_is_the_duration_for_the_whole_space_and_all_samples(monkeypatch) -> None:
+    def simulated(run, *, number, repeat) -> list[float]:
         _network, architectures, [(_inputs, labels)] = run.args
         return repeat * [number * seconds(architectures, len(labels))]
 
-    monkeypatch.setattr(estimate, "repeat", pretended)
+    monkeypatch.setattr(estimate, "repeat", simulated)
     samples = Samples()
     expected = seconds(list(SPACE), len(samples))
     assert estimate_seconds(None, SPACE, samples) == pytest.approx(expected, rel=0.01)
 
 
 def test_estimate_of_a_network_is_a_time() -> None:
-    found = estimate_seconds(make_inference(make()), SPACE, Samples())
-    assert 0 < found < float("inf")
+    result = estimate_seconds(make_inference(make()), SPACE, Samples())
+    assert 0 < result < float("inf")

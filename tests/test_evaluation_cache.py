@@ -1,4 +1,4 @@
-"""The cache knows an evaluation by all it depends on, and a damaged file costs nothing but work."""
+"""The cache key covers all that an evaluation depends on; a damaged file costs only work."""
 
 from __future__ import annotations
 
@@ -6,19 +6,29 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
 from pipeline.data import RunData, load_data
 from pipeline.search.evaluation_cache import EvaluationCache, cache_key
 from pipeline.storage.records import EvaluationRow
+from snn.data.sample_set import SampleSet
+from snn.data.samples import LabelledSamples
+from snn.engines.device import Device
+from snn.engines.engine import EngineSpec
 
+CONFIG = named_config("demo")
+EVENT_DRIVEN = EngineSpec(name="event_driven", batch_size=8, num_threads=1)
+DENSE = replace(EVENT_DRIVEN, name="dense")
+CPU = Device("cpu", "a processor")
+GPU = Device("cuda", "NVIDIA H100 80GB HBM3")
 TEXT = "SRB_k3-SRB_k3-SRB_k3-SRB_k3-SRB_k3"
 
 
 @pytest.fixture(scope="module")
 def data() -> RunData:
-    return load_data(named_config("demo"))
+    return load_data(CONFIG)
 
 
 def row(architecture: str, **changes) -> EvaluationRow:
@@ -26,7 +36,7 @@ def row(architecture: str, **changes) -> EvaluationRow:
     return replace(EvaluationRow(3, 1, architecture, (1, 2), synops=5.5, **values), **changes)
 
 
-def test_what_is_appended_is_read_and_failures_are_not(tmp_path: Path) -> None:
+def test_appended_rows_are_read_except_failures(tmp_path: Path) -> None:
     cache = EvaluationCache(tmp_path / "cache")
     assert cache.read() == {}
     cache.append([])
@@ -54,22 +64,74 @@ def test_folder_that_cannot_be_written_stops_nothing_and_warns_once(tmp_path: Pa
     assert caplog.text.count("cannot be written") == 1
 
 
-def test_key_follows_what_an_evaluation_depends_on_and_nothing_else(data: RunData) -> None:
-    config = named_config("demo")
+def key(
+    data: RunData,
+    config: Config = CONFIG,
+    *,
+    spec: EngineSpec = EVENT_DRIVEN,
+    device: Device = CPU,
+    train: LabelledSamples | None = None,
+    weights: str = "aa",
+) -> str:
+    samples = RunData(config, train or data.train, data.test)
+    return cache_key(config, samples, weights_sha256=weights, engine=spec.identity(device))
 
-    def key(config: Config = config, sha: str = "aa", engine: str = "event_driven") -> str:
-        return cache_key(config, RunData(config, data.train, data.test), weights_sha256=sha, engine=engine)
 
-    search, network = config.search, config.network
-    assert key(replace(config, search=replace(search, algorithm="random", batch_size=7))) == key()
-    assert key(replace(config, ray=replace(config.ray, num_workers=9), threads_per_worker=2)) == key()
-    different = [
-        key(sha="bb"),
-        key(engine="dense"),
-        key(replace(config, search=replace(search, batch_size=7)), engine="dense"),
-        key(replace(config, network=replace(network, time_steps=3))),
-        key(replace(config, search=replace(search, max_val_samples=50))),
-        key(replace(config, search=replace(search, recalibrate=10))),
-        key(replace(config, seed=1)),
+def test_key_ignores_what_no_result_depends_on(data: RunData) -> None:
+    search = replace(CONFIG.search, algorithm="random", batch_size=7)
+    workers = replace(CONFIG.ray, num_workers=9)
+    assert key(data, replace(CONFIG, search=search, ray=workers, threads_per_worker=2)) == key(data)
+    for spec in (replace(EVENT_DRIVEN, batch_size=7), replace(EVENT_DRIVEN, num_threads=2)):
+        assert key(data, spec=spec, device=GPU) == key(data)
+
+
+def test_key_follows_weights_data_samples_and_network(data: RunData) -> None:
+    search, network = CONFIG.search, CONFIG.network
+    keys = [
+        key(data),
+        key(data, weights="bb"),
+        key(data, train=replace(data.train, fingerprint="other")),
+        key(data, replace(CONFIG, search=replace(search, max_val_samples=50))),
+        key(data, replace(CONFIG, seed=1)),
+        key(data, replace(CONFIG, network=replace(network, time_steps=3))),
+        key(data, replace(CONFIG, network=replace(network, v_threshold=0.5))),
     ]
-    assert len({*different, key()}) == len(different) + 1
+    assert len(set(keys)) == len(keys)
+
+
+def test_key_follows_the_engine(data: RunData, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [
+        key(data),
+        key(data, spec=replace(EVENT_DRIVEN, recalibrate=10)),
+        key(data, spec=replace(EVENT_DRIVEN, recalibrate=20)),
+        key(data, spec=DENSE),
+        key(data, spec=DENSE, device=GPU),
+        key(data, spec=DENSE, device=replace(GPU, name="NVIDIA H200")),
+        key(data, spec=replace(DENSE, precision="bfloat16")),
+        key(data, spec=replace(DENSE, batch_size=7)),
+        key(data, spec=replace(DENSE, num_threads=2)),
+    ]
+    monkeypatch.setattr(torch, "__version__", "1.0")
+    assert key(data) == keys[0]
+    keys.append(key(data, spec=DENSE))
+    monkeypatch.setattr("snn.engines.engine.EVENT_DRIVEN_VERSION", 99)
+    keys.append(key(data))
+    assert len(set(keys)) == len(keys)
+
+
+def test_key_follows_the_calibration_samples(data: RunData) -> None:
+    """Even if the samples that candidates are scored on are the same."""
+    other = OtherTrainingSet(CONFIG, data.train, data.test)
+    recalibrated = replace(EVENT_DRIVEN, recalibrate=10)
+    for spec, same in ((EVENT_DRIVEN, True), (recalibrated, False)):
+        identity = spec.identity(CPU)
+        keys = {cache_key(CONFIG, it, weights_sha256="aa", engine=identity) for it in (data, other)}
+        assert (len(keys) == 1) == same
+
+
+class OtherTrainingSet(RunData):
+    """The same D_val, but D_train in another order."""
+
+    def supernet_train(self) -> SampleSet:
+        samples = super().supernet_train()
+        return replace(samples, indices=samples.indices[::-1])

@@ -1,4 +1,4 @@
-"""Event-driven and dense inference are the network itself, computed differently."""
+"""Event-driven and dense inference agree with the network's own forward pass."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from snn.engines.choose import choose_engine, make_inference
 from snn.engines.dense import DenseNetwork
+from snn.engines.engine import make_inference
 from snn.engines.event_driven import EventDrivenNetwork
 from snn.engines.event_weights import fold
 from snn.engines.trie import evaluate_architectures
@@ -25,8 +25,6 @@ try:
     check_available()
 except KernelsUnavailable as reason:
     pytest.skip(f"no event-driven evaluation: {reason}", allow_module_level=True)
-
-CPU = torch.device("cpu")
 
 
 def make(
@@ -117,7 +115,7 @@ def test_event_frames_and_deeper_stems_fire_as_the_network_does(stem: str, size:
     assert_same(network, [Architecture(("SRB_k5",) * 5), Architecture(("skip_connect",) * 5)], events=True)
 
 
-def test_result_depends_neither_on_batch_size_nor_on_threads_nor_on_company() -> None:
+def test_results_do_not_depend_on_batch_size_threads_or_other_architectures() -> None:
     network = make()
     inputs, labels = batch(network, 23)
     architectures = [SearchSpace(5).sample(random.Random(i)) for i in range(40)]
@@ -133,7 +131,7 @@ def test_result_depends_neither_on_batch_size_nor_on_threads_nor_on_company() ->
     assert [evaluated(5, 2, [architecture])[0] for architecture in architectures] == expected
 
 
-def test_folded_weights_are_all_a_network_needs() -> None:
+def test_folded_weights_suffice_for_a_network_on_the_meta_device() -> None:
     network = make()
     inputs = batch(network)
     with torch.device("meta"):
@@ -144,11 +142,11 @@ def test_folded_weights_are_all_a_network_needs() -> None:
     for array in arrays.values():
         array.setflags(write=False)
     architectures = [Architecture((block,) * 5) for block in AUTOSNN_BLOCKS]
-    apart = evaluate_architectures(EventDrivenNetwork(structure, arrays), architectures, [inputs])
-    assert apart == evaluate_architectures(EventDrivenNetwork(network), architectures, [inputs])
+    from_arrays = evaluate_architectures(EventDrivenNetwork(structure, arrays), architectures, [inputs])
+    assert from_arrays == evaluate_architectures(EventDrivenNetwork(network), architectures, [inputs])
 
 
-def test_silent_and_saturated_networks_are_counted_right() -> None:
+def test_silent_and_saturated_networks_are_counted_correctly() -> None:
     network = make()
     inputs, labels = batch(network)
     for bias, rate in ((-1e3, 0.0), (1e3, 1.0)):
@@ -162,7 +160,7 @@ def test_silent_and_saturated_networks_are_counted_right() -> None:
         assert rate or (result.spikes == 0 and result.accuracy == (labels == 0).sum().item() / 12)
 
 
-def test_max_pool_keeps_each_spike_once_and_in_raster_order() -> None:
+def test_max_pool_lists_each_spike_once_in_raster_order() -> None:
     network = EventDrivenNetwork(make(size=19))
     spikes = network.encode(batch(network.network)[0]).spikes
     pooled = max_pool(spikes, Workspace(), "pool")
@@ -172,15 +170,7 @@ def test_max_pool_keeps_each_spike_once_and_in_raster_order() -> None:
     assert np.array_equal(first, np.sort(first))
 
 
-def test_auto_falls_back_to_dense_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_engine("auto", CPU) == "event_driven"
-    assert choose_engine("auto", torch.device("cuda")) == "dense"
-    monkeypatch.setattr("snn.engines.choose.is_available", lambda: False)
-    assert choose_engine("auto", CPU) == "dense"
-    assert isinstance(make_inference(make()), DenseNetwork)
-
-
-def test_bfloat16_is_close_and_float32_is_the_default() -> None:
+def test_bfloat16_approximates_float32() -> None:
     network, architecture = make(), Architecture(("SRB_k3",) * 5)
     exact, rough = (
         evaluate_architectures(
@@ -192,7 +182,7 @@ def test_bfloat16_is_close_and_float32_is_the_default() -> None:
     assert rough.spikes == pytest.approx(exact.spikes, rel=0.05)
 
 
-def test_too_wide_a_plane_is_refused_by_name() -> None:
+def test_plane_that_is_too_large_is_refused_by_name() -> None:
     structure = make_backbone("AutoSNN", channels=2)
     options = {"input_shape": (1, 1030, 1030), "num_classes": 2, "time_steps": 1}
     network = SpikingNetwork(structure, [("SCB_k3",)] * 5, **options)
@@ -200,5 +190,5 @@ def test_too_wide_a_plane_is_refused_by_name() -> None:
         EventDrivenNetwork(network)
 
 
-def test_a_layer_knows_its_size() -> None:
+def test_layer_counts_its_neurons() -> None:
     assert Layer((3, 4, 5), np.zeros(8, np.float32), 0.5, 1.0, ()).num_neurons == 60

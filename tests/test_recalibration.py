@@ -1,4 +1,4 @@
-"""Recalibrated statistics are those of the architecture alone, however many are measured together."""
+"""Recalibrated statistics depend on the architecture alone, however many are evaluated together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def recalibrated(network: SpikingNetwork, calibration: torch.Tensor) -> Recalibr
     return RecalibratedNetwork(EventDrivenNetwork(network, fold(network, norms_apart=True)), calibration)
 
 
-def by_torch(network: SpikingNetwork, architecture: Architecture, calibration: torch.Tensor):
+def recalibrated_by_torch(network: SpikingNetwork, architecture: Architecture, calibration: torch.Tensor):
     """The network after a pass in training mode whose statistics replace the stored ones."""
     changed = copy.deepcopy(network).train()
     changed.stem.eval()
@@ -36,7 +36,7 @@ def by_torch(network: SpikingNetwork, architecture: Architecture, calibration: t
 
 
 @pytest.mark.parametrize("backbone", ["AutoSNN", "SNN_3"])
-def test_statistics_are_those_of_a_training_pass_on_the_calibration_samples(backbone: str) -> None:
+def test_statistics_equal_those_of_a_training_pass_on_the_calibration_samples(backbone: str) -> None:
     network = make(backbone)
     calibration, (inputs, labels) = batch(network, 40)[0], batch(network, 12)
     space = SearchSpace(len(network.backbone.layers))
@@ -45,14 +45,14 @@ def test_statistics_are_those_of_a_training_pass_on_the_calibration_samples(back
             recalibrated(network, calibration), [architecture], [(inputs, labels)]
         )[0]
         expected = evaluate_architectures(
-            by_torch(network, architecture, calibration), [architecture], [(inputs, labels)]
+            recalibrated_by_torch(network, architecture, calibration), [architecture], [(inputs, labels)]
         )[0]
         stored = evaluate_architectures(network, [architecture], [(inputs, labels)])[0]
         assert result.spikes == pytest.approx(expected.spikes, rel=0.01)
         assert abs(result.spikes - stored.spikes) > 3 * abs(result.spikes - expected.spikes)
 
 
-def test_sharing_and_batches_change_nothing() -> None:
+def test_results_do_not_depend_on_sharing_batches_or_threads() -> None:
     network = make()
     calibration, (inputs, labels) = batch(network, 30)[0], batch(network, 21)
     architectures = [SearchSpace(5).sample(random.Random(i)) for i in range(25)]
@@ -65,7 +65,7 @@ def test_sharing_and_batches_change_nothing() -> None:
     assert alone == expected
 
 
-def test_paths_measured_before_are_used_by_longer_ones_that_come_later() -> None:
+def test_later_architectures_reuse_the_statistics_of_measured_prefixes() -> None:
     network = make()
     calibration, (inputs, labels) = batch(network, 30)[0], batch(network, 5)
     prepared = recalibrated(network, calibration)

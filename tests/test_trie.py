@@ -1,4 +1,4 @@
-"""Shared evaluation gives exactly the numbers of separate evaluation."""
+"""Shared evaluation gives exactly the results of separate evaluation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import torch
 from test_network import make
 
 from snn.data.sample_set import SampleSet
-from snn.engines.choose import EngineName, make_inference
+from snn.engines.engine import make_inference
 from snn.engines.trie import count_block_runs, evaluate_architectures
 from snn.fitness import Evaluation
 from snn.model.network import predictions
 from snn.model.spikes import record_spikes
+from snn.options import EngineName
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
 
 CPU = torch.device("cpu")
@@ -30,7 +31,7 @@ def samples() -> SampleSet:
 
 
 @pytest.mark.parametrize("engine", ["event_driven", "dense"])
-def test_sharing_prefixes_changes_no_bit(samples: SampleSet, engine: EngineName) -> None:
+def test_shared_prefixes_give_identical_results(samples: SampleSet, engine: EngineName) -> None:
     network = make_inference(make(), engine)
     rng = random.Random(0)
     architectures = [SearchSpace(5).sample(rng) for _ in range(30)]
@@ -47,7 +48,7 @@ def test_results_do_not_depend_on_the_batch_size(samples: SampleSet, batch_size:
     assert evaluate_architectures(make(), architectures, samples.batches(batch_size, CPU)) == expected
 
 
-def test_evaluation_is_what_forward_and_the_spike_record_say(samples: SampleSet) -> None:
+def test_evaluation_agrees_with_forward_and_the_spike_record(samples: SampleSet) -> None:
     network, architecture = make(), Architecture(("SRB_k3", "SCB_k5", "skip_connect", "SRB_k5", "SCB_k3"))
     (images, labels), *_ = samples.batches(23, CPU)
     with torch.inference_mode(), record_spikes(network) as record:
@@ -63,14 +64,14 @@ def test_evaluation_is_what_forward_and_the_spike_record_say(samples: SampleSet)
     assert result.firing_rate == pytest.approx(result.spikes / (3 * outputs))
 
 
-def test_weights_and_statistics_are_not_touched(samples: SampleSet) -> None:
+def test_evaluation_leaves_weights_and_statistics_unchanged(samples: SampleSet) -> None:
     network = make()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     evaluate_architectures(network, [Architecture(("SRB_k3",) * 5)], samples.batches(8, CPU))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_the_whole_space_needs_a_quarter_of_the_block_runs() -> None:
+def test_whole_space_needs_a_quarter_of_the_block_runs() -> None:
     assert count_block_runs(SearchSpace(5)) == (5 + 25 + 125 + 625 + 3125, 5 * 3125)
 
 
@@ -80,7 +81,7 @@ def test_no_samples_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("engine", ["event_driven", "dense"])
-def test_an_architecture_given_up_keeps_what_was_seen_and_changes_no_other(
+def test_stopped_architecture_keeps_its_partial_result_and_changes_no_other(
     samples: SampleSet, engine: EngineName
 ) -> None:
     network = make_inference(make(), engine)

@@ -19,8 +19,8 @@ from pipeline.bench.plain import PLAIN_BATCH_SIZE, convolutions_of, evaluate_pla
 from pipeline.bench.stopwatch import Comparison, SectionResult, alternate, seconds_of
 from pipeline.bench.subject import Batches, Subject
 from pipeline.console import say
-from snn.engines.choose import make_inference
 from snn.engines.dense import DenseNetwork
+from snn.engines.engine import make_inference
 from snn.engines.inference import InferenceNetwork
 from snn.engines.trie import count_block_runs, evaluate_architectures
 from snn.fitness import Evaluation

@@ -22,6 +22,7 @@ from pipeline.console import say
 from pipeline.ray_session import ray_session
 from pipeline.search.weights import SharedWeights, start_weights_holder
 from pipeline.storage.files import file_sha256
+from snn.engines.engine import as_tensors
 
 _MEBIBYTE = 2**20
 _LARGE = 256  # MiB
@@ -58,7 +59,7 @@ class _Reader:
 
     def _get(self, way: Way, source: Any) -> dict[str, torch.Tensor]:
         if way == "ours":
-            return SharedWeights(source).tensors()
+            return as_tensors(SharedWeights(source).arrays)
         if way == "torch_in_ray":
             return ray.get(source[0])
         loaded: dict[str, torch.Tensor] = torch.load(source, weights_only=True)

@@ -1,7 +1,7 @@
-"""Evaluations of all runs of a user, so that nothing is computed twice.
+"""A cache of the evaluations of all runs of a user.
 
-They are found by what they depend on: weights, data, settings of network and evaluation. Every trial adds
-a Parquet file of its own under a temporary name and renames it; nothing is ever changed.
+Its key is all that evaluations depend on: weights, data, network and engine. Each trial writes a new Parquet
+file under a temporary name and renames it; existing files are never changed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,16 @@ from pipeline.config.tree import Config
 from pipeline.data import RunData
 from pipeline.storage.records import EvaluationRow
 from pipeline.storage.run_folder import read_rows, write_rows
-from snn.kernels.library import SOURCE
 from snn.user_cache import user_cache
 
 logger = logging.getLogger(__name__)
 
 
 class EvaluationCache:
-    """The evaluations with one super-network's weights under the same settings.
+    """Evaluations with one super-network's weights and the same settings.
 
     Args:
-        folder: Where they are; made when something is written.
+        folder: Folder of the files; created by the first write.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,19 +35,19 @@ class EvaluationCache:
         self._warned = False
 
     def read(self) -> dict[str, EvaluationRow]:
-        """All evaluations by architecture; a damaged file is passed over: it only saves work."""
+        """All evaluations by architecture; damaged files are skipped, as a cache only saves work."""
         rows: dict[str, EvaluationRow] = {}
         for file in sorted(self.folder.glob("*.parquet")):
             try:
-                found = read_rows(file)
+                in_file = read_rows(file)
             except ValueError as error:
                 logger.warning("a damaged file of the evaluation cache is skipped: %s", error)
                 continue
-            rows |= {row.architecture: row for row in found if not row.error}
+            rows |= {row.architecture: row for row in in_file if not row.error}
         return rows
 
     def append(self, rows: list[EvaluationRow]) -> None:
-        """Adds the rows of one trial. A cache that cannot be written is no reason to stop a search."""
+        """Adds the rows of one trial. Errors are ignored, as a search can do without its cache."""
         if not rows:
             return
         texts = "/".join(sorted(row.architecture for row in rows))
@@ -60,27 +60,32 @@ class EvaluationCache:
             self._warned = True
 
 
-def open_cache(config: Config, data: RunData, *, weights_sha256: str, engine: str) -> EvaluationCache:
-    """The cache for a run's search, in the user's cache."""
+def open_cache(
+    config: Config, data: RunData, *, weights_sha256: str, engine: Mapping[str, Any]
+) -> EvaluationCache:
+    """The cache of a run's search, in the user's cache folder; the arguments are those of `cache_key`."""
     key = cache_key(config, data, weights_sha256=weights_sha256, engine=engine)
     return EvaluationCache(user_cache() / "evaluations" / key)
 
 
-def cache_key(config: Config, data: RunData, *, weights_sha256: str, engine: str) -> str:
-    """Names all that an evaluation depends on besides the architecture, in 32 hexadecimal digits."""
-    samples = data.search_val()
+def cache_key(config: Config, data: RunData, *, weights_sha256: str, engine: Mapping[str, Any]) -> str:
+    """Hash of all that an evaluation depends on besides the architecture, 32 hexadecimal digits.
+
+    Args:
+        config: Settings of network and data.
+        data: The samples that candidates are scored on.
+        weights_sha256: Hash of the super-network's weights.
+        engine: `EngineSpec.identity` of the engine that evaluates.
+    """
+    calibration = data.supernet_train().indices[: engine.get("recalibrate", 0)]
     facts: dict[str, Any] = {
         "weights": weights_sha256,
         "data": data.train.fingerprint,
-        "samples": hashlib.sha256(samples.indices.tobytes()).hexdigest(),
+        "samples": hashlib.sha256(data.search_val().indices.tobytes()).hexdigest(),
+        "calibration": hashlib.sha256(calibration.tobytes()).hexdigest(),
         "dataset": config.data.dataset,
         "event_values": config.data.event_values,
         "network": dataclasses.asdict(config.network),
-        "engine": engine,
-        "recalibrate": config.search.recalibrate,
+        "engine": dict(engine),
     }
-    if engine == "event_driven":
-        facts["kernels"] = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
-    else:  # rounding depends on these
-        facts["dense"] = (config.search.precision, config.search.batch_size, config.threads_per_worker)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

@@ -16,10 +16,8 @@ from pipeline.config.tree import Config, config_from_json
 from pipeline.data import RunData, load_data
 from pipeline.networks import make_network
 from pipeline.search.weights import SharedWeights
-from snn.engines.dense import DenseNetwork
-from snn.engines.event_driven import EventDrivenNetwork
+from snn.engines.engine import EngineSpec, load_engine
 from snn.engines.inference import InferenceNetwork
-from snn.engines.recalibration import RecalibratedNetwork
 from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation, best_possible_fitness
 from snn.search_space import Architecture
@@ -44,7 +42,8 @@ class Evaluator(tune.Trainable):
         config: dict[str, Any],
         run_config: dict[str, Any],
         weights_actor: str,
-        engine: str,
+        engine: EngineSpec,
+        device_type: str,
         spikes_reference: float,
     ) -> None:
         self.worker = f"{os.uname().nodename}-{os.getpid()}"
@@ -52,33 +51,28 @@ class Evaluator(tune.Trainable):
         self.spikes_reference = spikes_reference
         self.reset_config(config)
         try:
-            self._load(config_from_json(run_config), weights_actor, engine)
+            self._load(config_from_json(run_config), weights_actor, engine, torch.device(device_type))
         except Exception as error:  # reported by `step`, so that the user sees it once and in full
             logger.exception("the evaluator could not start")
             self.setup_error = f"{self.worker}: {type(error).__name__}: {error}"
 
-    def _load(self, settings: Config, weights_actor: str, engine: str) -> None:
-        torch.set_num_threads(settings.threads_per_worker)
+    def _load(self, settings: Config, weights_actor: str, engine: EngineSpec, device: torch.device) -> None:
+        torch.set_num_threads(engine.num_threads)
         self.settings = settings
-        self.device = torch.device("cuda" if torch.cuda.is_available() and engine == "dense" else "cpu")
+        self.engine = engine
         data = load_data(settings)
         self.samples = data.search_val()
         self.weights = SharedWeights(weights_actor)
-        self.network = self._make_network(engine, data)
+        self.network = self._load_network(data, device)
 
-    def _make_network(self, engine: str, data: RunData) -> InferenceNetwork:
+    def _load_network(self, data: RunData, device: torch.device) -> InferenceNetwork:
         with torch.device("meta"):
             network = make_network(self.settings.network, data)
-        if engine == "event_driven":
-            event_driven = EventDrivenNetwork(network, self.weights.arrays)
-            number = self.settings.search.recalibrate
-            if not number:
-                return event_driven
-            calibration = data.supernet_train()
-            inputs, _ = calibration.batch(calibration.indices[:number], self.device)
-            return RecalibratedNetwork(event_driven, inputs)
-        network.load_state_dict(self.weights.tensors(), assign=True)
-        return DenseNetwork(network.to(self.device), precision=self.settings.search.precision)
+        calibration = None
+        if self.engine.recalibrate:
+            samples = data.supernet_train()
+            calibration, _ = samples.batch(samples.indices[: self.engine.recalibrate], torch.device("cpu"))
+        return load_engine(self.engine, network, self.weights.arrays, calibration=calibration, device=device)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes the next trial's candidates; the actor stays as it is."""
@@ -128,8 +122,8 @@ class Evaluator(tune.Trainable):
         results = evaluate_architectures(
             self.network,
             [architecture for _, architecture in candidates],
-            self.samples.batches(self.settings.search.batch_size, self.device),
-            num_threads=self.settings.threads_per_worker,
+            self.samples.batches(self.engine.batch_size, self.network.device),
+            num_threads=self.engine.num_threads,
             stop=None if self.threshold is None else self._cannot_reach(self.threshold),
         )
         return [

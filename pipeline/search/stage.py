@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 from safetensors.numpy import save_file
 
@@ -29,9 +28,9 @@ from pipeline.search.weights import start_weights_holder
 from pipeline.storage.files import file_sha256, write_json, write_with
 from pipeline.storage.records import Cost, EvaluationRow, SearchResult, SupernetResult
 from pipeline.storage.run_folder import RunFolder
-from snn.engines.choose import choose_engine
-from snn.engines.event_driven import EventDrivenNetwork
-from snn.engines.event_weights import fold
+from snn.engines.device import Device, find_cpu, find_device
+from snn.engines.engine import EngineSpec, choose_engine, make_inference, pack_weights
+from snn.engines.inference import InferenceNetwork
 from snn.model.network import SpikingNetwork
 
 
@@ -50,16 +49,9 @@ def search(run: RunFolder, config: Config) -> SearchResult:
     table: list[EvaluationRow] = []
     start = time.perf_counter()
     with ray_session(config) as resources:
-        engine = choose_engine(
-            config.search.engine, torch.device("cuda" if resources.gpus_per_worker else "cpu")
-        )
-        if config.search.recalibrate and engine == "dense":
-            raise ValueError(
-                f"search.recalibrate is {config.search.recalibrate}, but candidates would be evaluated by "
-                "the dense engine (workers have GPUs, or there is no C compiler). Use "
-                "--search.engine event_driven and --ray.gpus-per-worker 0, or --search.recalibrate 0."
-            )
-        cache = open_cache(config, data, weights_sha256=supernet.weights_sha256, engine=engine)
+        device = _worker_device(resources)
+        spec = _choose_engine(config, device)
+        cache = open_cache(config, data, weights_sha256=supernet.weights_sha256, engine=spec.identity(device))
         known = cache.read() if config.search.cache else {}
         known |= {row.architecture: row for row in run.read_evaluations() if not row.error}
         num_val = len(data.search_val())
@@ -84,15 +76,16 @@ def search(run: RunFolder, config: Config) -> SearchResult:
                 on_extras=keep,
                 racing=config.search.racing,
             )
-            network = load_supernet(run, config.network, data) if engine == "event_driven" else None
-            with _weights_actor(run, config, supernet, network) as weights_actor:
-                if network is not None and config.search.algorithm == "exhaustive":
-                    _say_how_long(config, data, network, resources, len(known))
+            network = load_supernet(run, config.network, data) if spec.repacks_weights else None
+            with _weights_actor(run, spec, supernet, network) as weights_actor:
+                if network and spec.scales_with_threads and config.search.algorithm == "exhaustive":
+                    _say_how_long(config, data, make_inference(network, spec.name), resources, len(known))
                 trainable = tune.with_parameters(
                     Evaluator,
                     run_config=config.to_json(),
                     weights_actor=weights_actor,
-                    engine=engine,
+                    engine=spec,
+                    device_type=device.type,
                     spikes_reference=supernet.spikes_reference,
                 )
                 trials = run_trials(
@@ -107,22 +100,41 @@ def search(run: RunFolder, config: Config) -> SearchResult:
         if searcher.setup_error:
             raise RuntimeError(f"An evaluator could not start or go on: {searcher.setup_error}")
     seconds = time.perf_counter() - start
-    result = _result(searcher, config, resources, table, trials, seconds, engine=engine, num_val=num_val)
+    result = _result(searcher, config, resources, table, trials, seconds, engine=spec.name, num_val=num_val)
     run.close_evaluations(table)
     write_json(run.best_file, result)
     return result
 
 
+def _worker_device(resources: Resources) -> Device:
+    """The device of a worker. If it is a GPU a worker is asked, as the driver's node may have none."""
+    if not resources.gpus_per_worker:
+        return find_cpu()
+    remote: Any = ray.remote(find_device)
+    return ray.get(remote.options(num_cpus=0, num_gpus=resources.gpus_per_worker).remote())
+
+
+def _choose_engine(config: Config, device: Device) -> EngineSpec:
+    return choose_engine(
+        config.search.engine,
+        device.type,
+        batch_size=config.search.batch_size,
+        num_threads=config.threads_per_worker,
+        precision=config.search.precision,
+        recalibrate=config.search.recalibrate,
+    )
+
+
 @contextmanager
 def _weights_actor(
-    run: RunFolder, config: Config, supernet: SupernetResult, network: SpikingNetwork | None
+    run: RunFolder, spec: EngineSpec, supernet: SupernetResult, network: SpikingNetwork | None
 ) -> Iterator[str]:
-    """The name of the actor that hands out the weights: as they are, or folded if there is a `network`."""
+    """The name of the actor that hands out the weights: as stored, or packed if there is a `network`."""
     name = f"weights-{uuid.uuid4().hex}"
     file, sha256 = run.supernet_weights_file, supernet.weights_sha256
     try:
         if network is not None:
-            arrays = fold(network, norms_apart=config.search.recalibrate > 0)
+            arrays = pack_weights(spec, network)
             file = run.folded_weights_file
             write_with(file, lambda path: save_file(arrays, path))
             sha256 = file_sha256(file)
@@ -136,11 +148,11 @@ def _weights_actor(
 
 
 def _say_how_long(
-    config: Config, data: RunData, network: SpikingNetwork, resources: Resources, num_known: int
+    config: Config, data: RunData, network: InferenceNetwork, resources: Resources, num_known: int
 ) -> None:
     """An estimate for an exhaustive search, before it starts."""
     space, samples = config.network.search_space(), data.search_val()
-    seconds = estimate_seconds(EventDrivenNetwork(network), space, samples)
+    seconds = estimate_seconds(network, space, samples)
     seconds *= max(0.0, 1 - num_known / len(space))
     say(
         f"  {len(space):,} architectures on {len(samples):,} samples with {resources.num_workers} workers: "

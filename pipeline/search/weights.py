@@ -1,14 +1,13 @@
-"""The actor that holds the super-network's weights in the object store.
+"""The actor that keeps the super-network's weights in Ray's object store.
 
-The weights lie there as numpy arrays, which every process of a node maps without copying them. An object
-is lost with the actor that put it, or freed by somebody; then the (restarted) actor reads the file again,
+They are stored as numpy arrays, which every process of a node maps without a copy. If the object is lost,
+because the actor that put it died or because it was freed, the (restarted) actor reads the file again,
 checks its hash and hands out a new reference.
 """
 
 from __future__ import annotations
 
 import logging
-import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from safetensors.numpy import load_file
@@ -30,12 +28,12 @@ Weights = dict[str, NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class WeightsHandle:
-    """Where the weights are.
+    """Where to find the weights.
 
     Attributes:
-        ref: Their object in the store.
-        file: The file they came from, on the actor's node.
-        sha256: The file's hash, which names the weights.
+        ref: The object in the store.
+        file: The file they were read from, on the actor's node.
+        sha256: Hash of the file; identifies the weights.
         checksum: `checksum` of the arrays.
     """
 
@@ -50,17 +48,17 @@ class WeightsHolder:
 
     Args:
         file: The weights.
-        sha256: Hash the file must have.
+        sha256: Expected hash of the file.
 
     Raises:
-        ValueError: The file has another hash: it was damaged or replaced.
+        ValueError: The file's hash differs: it was damaged or replaced.
     """
 
     def __init__(self, file: str, sha256: str) -> None:
         self.handle = _put(file, sha256)
 
     def hand_out(self, lost: str = "") -> WeightsHandle:
-        """Where the weights are; puts them again if the object called `lost` is where they were."""
+        """The handle of the weights; stores them again if the current object is the one called `lost`."""
         if lost == self.handle.ref.hex():
             logger.warning("the weights are lost from the object store; reading %s again", self.handle.file)
             self.handle = _put(self.handle.file, self.handle.sha256)
@@ -74,9 +72,9 @@ def _put(file: str, sha256: str) -> WeightsHandle:
 
 
 def start_weights_holder(file: Path, sha256: str, *, name: str) -> Any:
-    """Starts the actor on this node, which has the file, under a name by which evaluators find it.
+    """Starts the actor under a name by which evaluators find it, on this node, which has the file.
 
-    It restarts by itself.
+    Ray restarts it when it dies.
 
     Raises:
         ValueError: The file does not have the hash.
@@ -96,10 +94,10 @@ def start_weights_holder(file: Path, sha256: str, *, name: str) -> Any:
 
 
 class SharedWeights:
-    """The weights as a worker sees them: the node's one copy.
+    """A worker's view of the weights: the one copy on its node.
 
     Args:
-        name: Name of the actor.
+        name: Name of the weights actor.
 
     Attributes:
         arrays: Views of shared memory, read-only.
@@ -110,14 +108,10 @@ class SharedWeights:
         handle = ray.get(actor.hand_out.remote())
         try:
             self.arrays: Weights = ray.get(handle.ref)
-        except ray.exceptions.ObjectLostError:  # its owner died in between, or it was freed
+        except ray.exceptions.ObjectLostError:  # its owner died since, or it was freed
             handle = ray.get(actor.hand_out.remote(lost=handle.ref.hex()))
             self.arrays = ray.get(handle.ref)
         self._checksum = handle.checksum
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """The arrays as tensors on the same memory, which torch does not protect: never write to them."""
-        return {key: _as_tensor(array) for key, array in self.arrays.items()}
 
     def intact(self) -> bool:
         """Whether the shared memory still holds what the actor put there."""
@@ -125,15 +119,8 @@ class SharedWeights:
 
 
 def checksum(weights: Weights) -> int:
-    """A number that changes if any weight does (CRC-32 of all of them in order)."""
+    """CRC-32 of all weights in order."""
     value = 0
     for array in weights.values():
         value = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, value)
     return value
-
-
-def _as_tensor(array: NDArray[np.generic]) -> torch.Tensor:
-    """A tensor on the memory of a read-only array, without torch's warning about it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(array)

@@ -21,7 +21,7 @@ from pipeline.data import RunData, load_data
 from pipeline.networks import make_network
 from pipeline.storage.records import Cost, EpochRecord
 from snn.data.sample_set import SampleSet
-from snn.engines.choose import make_inference
+from snn.engines.engine import make_inference
 from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation, TimeCourse
 from snn.model.network import SpikingNetwork, num_parameters, to_memory_format
@@ -228,7 +228,7 @@ class _Training:
 
     def _evaluate(self, samples: SampleSet) -> Evaluation:
         assert self.architecture is not None
-        return evaluate_on(self.network, self.architecture, samples, self.job.config, self.device)
+        return evaluate_on(self.network, self.architecture, samples, self.job.config)
 
     def _test_once(self) -> Evaluation:
         assert self.architecture is not None
@@ -247,11 +247,10 @@ def evaluate_on(
     architecture: Architecture,
     samples: SampleSet,
     config: Config,
-    device: torch.device,
 ) -> Evaluation:
     """Accuracy and spikes of one architecture on a set of samples."""
     prepared = make_inference(network, config.search.engine, precision=config.search.precision)
-    batches = samples.batches(config.search.batch_size, device)
+    batches = samples.batches(config.search.batch_size, prepared.device)
     return evaluate_architectures(prepared, [architecture], batches)[0]
 
 
@@ -263,7 +262,7 @@ def evaluate_with_operations(
     device: torch.device,
 ) -> Evaluation:
     """As `evaluate_on`, with synaptic operations and multiply-accumulates per sample in any case."""
-    result = evaluate_on(network, architecture, samples, config, device)
+    result = evaluate_on(network, architecture, samples, config)
     if result.synops is not None:
         return result
     network.eval()

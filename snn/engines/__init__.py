@@ -1,1 +1,1 @@
-"""Evaluation: the ways to run a network without training it, and the walk that shares prefixes."""
+"""Evaluation of networks: the engines, and the traversal that shares prefixes between architectures."""

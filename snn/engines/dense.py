@@ -1,6 +1,7 @@
-"""Dense inference in torch: folded batch norm, channels-last, any device; spikes counted by hooks.
+"""Dense inference in torch: folded batch norm, channels-last, any device; hooks count the spikes.
 
-On CUDA spikingjelly's fused neurons run. In bfloat16 spikes stay exact, weights and potentials do not.
+On CUDA the neurons are spikingjelly's fused ones. In bfloat16 spikes stay exact; weights and potentials are
+rounded.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from snn.model.network import SpikingNetwork, predictions, to_memory_format
 from snn.model.spikes import SpikeRecord, count_into, part_of
 from snn.options import Precision
 
+# Increment when results change by more than rounding; cached evaluations of other versions are ignored.
+DENSE_VERSION = 1
+
 
 class DenseNetwork:
-    """The dense form of a SpikingNetwork; has the methods of `snn.engines.inference.InferenceNetwork`.
+    """The dense form of a SpikingNetwork; implements `snn.engines.inference.InferenceNetwork`.
 
     Args:
-        network: What is evaluated, on the device where it shall run; it is copied.
+        network: The network to evaluate, on the device it is to run on; it is copied.
         precision: Format of weights and potentials.
     """
 
@@ -32,11 +36,12 @@ class DenseNetwork:
         self.dtype = getattr(torch, precision)
         self.time_steps = network.time_steps
         self.chunk_size = sys.maxsize
+        self.device = network.head.weight.device
         self._record = SpikeRecord()
         count_into(self._record, self.network)
 
     def forks(self, _number: int) -> list[DenseNetwork]:
-        """This network alone: torch runs on threads of its own."""
+        """Only this network: torch has its own threads."""
         return [self]
 
     def encode(self, inputs: Tensor) -> Fired:
@@ -63,9 +68,9 @@ class DenseNetwork:
 
 @torch.no_grad()
 def folded(network: SpikingNetwork) -> SpikingNetwork:
-    """A copy in evaluation mode, with every batch norm folded into its convolution; channels-last."""
-    made = copy.deepcopy(network).eval().requires_grad_(False)
-    for module in made.modules():
+    """A channels-last copy in evaluation mode, with each batch norm folded into its convolution."""
+    result = copy.deepcopy(network).eval().requires_grad_(False)
+    for module in result.modules():
         if isinstance(module, ConvNorm | SkipConnection) and isinstance(module.conv, nn.Conv2d):
             weight, bias = fold_norm(module.conv.weight, module.norm)
             _set_affine(module.conv, weight, bias)
@@ -77,7 +82,7 @@ def folded(network: SpikingNetwork) -> SpikingNetwork:
             _set_affine(module.conv.conv1, weight[:half, :, :1, :1], bias[:half])
             _set_affine(module.conv.conv2, weight[half:, :, 1:, 1:], bias[half:])
             module.norm = nn.Identity()  # type: ignore[assignment]
-    return made.to(memory_format=torch.channels_last)
+    return result.to(memory_format=torch.channels_last)
 
 
 def _set_affine(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:

@@ -1,11 +1,11 @@
 """Event-driven inference: a network evaluated spike by spike.
 
-A dense convolution multiplies every zero of its input; of a spiking network's activations nine in ten are
-zeros. Here each spike adds its weights to the neurons it reaches and silence costs nothing, so that time
-grows with spikes as energy does on neuromorphic hardware. Batch norm and the neuron's input gain are part
-of the weights; synaptic operations are counted on the way.
+A dense convolution multiplies every zero of its input, and nine in ten activations of a spiking network are
+zero. Here each spike adds its weights to the neurons it reaches and silence costs nothing, so that time
+grows with the number of spikes, as energy does on neuromorphic hardware. Batch norm and the neuron's input
+gain are folded into the weights; synaptic operations are counted along the way.
 
-The result depends neither on batch size nor on threads, and on no CPU's vector width.
+Results do not depend on batch size, number of threads or the CPU's vector width.
 """
 
 from __future__ import annotations
@@ -40,18 +40,22 @@ from snn.model.neuron import SpikingNeuron
 
 Shape = tuple[int, int, int]
 
-# Neurons times samples times steps that one call works on at most; bounds the memory for its spikes.
+# Increment when any result changes, whether by the kernels, the folding or the layout; cached evaluations of
+# other versions are ignored.
+EVENT_DRIVEN_VERSION = 1
+
+# Maximum of neurons times samples times steps per call; bounds the memory for spikes.
 _MAX_CHUNK = 16_000_000
 
 
 @dataclass(frozen=True)
 class Step:
-    """A layer of neurons, or without one a max-pool, and where its inputs come from.
+    """A layer of neurons or a max-pool, and the sources of its inputs.
 
     Attributes:
         name: Prefix of its arrays.
-        layer: Its neurons and connections.
-        sources: Which spikes feed it: 0 is the block's input, i the output of the block's i-th step.
+        layer: Its neurons and connections; None is a max-pool.
+        sources: Indices of its inputs: 0 is the block's input, i the output of the block's i-th step.
     """
 
     name: str
@@ -60,15 +64,15 @@ class Step:
 
 
 class EventDrivenNetwork:
-    """The event-driven form of a SpikingNetwork; has the methods of `snn.engines.inference.InferenceNetwork`.
+    """The event-driven form of a SpikingNetwork; implements `snn.engines.inference.InferenceNetwork`.
 
     Args:
-        network: Gives the structure; may be on the meta device if `arrays` are given.
-        arrays: Folded weights as made by `fold`, shared and never written to; None folds the network's own.
+        network: The structure; may be on the meta device if `arrays` are given.
+        arrays: Folded weights from `fold`, shared and never written to; None folds the network's own.
 
     Raises:
-        KernelsUnavailable: No C compiler.
-        ValueError: Planes above 1024x1024 or more than 4096 channels.
+        KernelsUnavailable: There is no C compiler.
+        ValueError: A plane is larger than 1024x1024 or has more than 4096 channels.
     """
 
     def __init__(self, network: SpikingNetwork, arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
@@ -78,6 +82,7 @@ class EventDrivenNetwork:
         self.workspace = Workspace()
         shape = network.input_shape
         self.time_steps = network.time_steps
+        self.device = torch.device("cpu")
         self.programs: dict[tuple[str, str], tuple[Step, ...]] = {}
         shape = self._add("stem", "", network.stem, shape, network.stem_neuron)
         self.stem_parts = list(stem_parts(network))
@@ -98,11 +103,11 @@ class EventDrivenNetwork:
         self.stem_macs = stem.num_neurons * network.input_shape[0] * 9
 
     def forks(self, number: int) -> list[EventDrivenNetwork]:
-        """The same network with memory of its own for each of so many threads."""
+        """Networks to run in `number` threads: the weights are shared, the working memory is not."""
         return [self._with_own_memory() for _ in range(number)]
 
     def encode(self, inputs: Tensor) -> Fired:
-        """Spikes of the stem, of images [N, C, H, W] or event frames [T, N, C, H, W]."""
+        """Spikes of the stem for images [N, C, H, W] or event frames [T, N, C, H, W]."""
         static = inputs.dim() == 4
         frames = inputs[:, None] if static else inputs.transpose(0, 1)
         contiguous = frames.permute(0, 1, 3, 4, 2).contiguous().to(torch.float32).numpy()
@@ -122,7 +127,7 @@ class EventDrivenNetwork:
         return self._run(part, block, spikes, part=part)
 
     def decide(self, spikes: SpikeLists) -> Predicted:
-        """The predicted class of each sample, [N]; of equal ones the first."""
+        """The predicted class of each sample, [N]; the first one in a tie."""
         fired = Fired(spikes, {})
         if ("global_pool", "") in self.programs:
             fired = self._run("global_pool", "", spikes, part="global_pool")
@@ -131,38 +136,38 @@ class EventDrivenNetwork:
         return Predicted(torch.from_numpy(votes.argmax(1)), fired)
 
     def _with_own_memory(self) -> EventDrivenNetwork:
-        made = copy.copy(self)
-        made.workspace = Workspace()
-        return made
+        fork = copy.copy(self)
+        fork.workspace = Workspace()
+        return fork
 
     def _run(self, name: str, block: str, spikes: SpikeLists, *, part: str) -> Fired:
-        return self.run_program(self.programs[name, block], spikes, part=part, place=name)
+        return self.run_program(self.programs[name, block], spikes, part=part, buffer=name)
 
-    def run_program(self, program: Sequence[Step], spikes: SpikeLists, *, part: str, place: str) -> Fired:
-        """Runs the steps of a block; what it fires is kept under `place` of the workspace."""
-        made = [spikes]
+    def run_program(self, program: Sequence[Step], spikes: SpikeLists, *, part: str, buffer: str) -> Fired:
+        """Runs the steps of a block; its spikes lie in the workspace under names that begin with `buffer`."""
+        signals = [spikes]
         counted = outputs = operations = 0
         for i, step in enumerate(program):
-            inputs = [made[source] for source in step.sources]
-            following, added = self.run_step(step, inputs, f"{place}.{i}")
-            made.append(following)
+            inputs = [signals[source] for source in step.sources]
+            following, added = self.run_step(step, inputs, f"{buffer}.{i}")
+            signals.append(following)
             counted += following.count
             channels, height, width = following.shape
             outputs += channels * height * width
             operations += added
         counts = {part: (counted, outputs)} if program else {}
-        return Fired(made[-1], counts, operations)
+        return Fired(signals[-1], counts, operations)
 
-    def run_step(self, step: Step, inputs: Sequence[SpikeLists], place: str) -> tuple[SpikeLists, int]:
+    def run_step(self, step: Step, inputs: Sequence[SpikeLists], buffer: str) -> tuple[SpikeLists, int]:
         """Spikes of one step and its synaptic operations."""
         if step.layer is None:
-            return kernels.max_pool(inputs[0], self.workspace, place), 0
-        return kernels.fire(step.layer, inputs, self.workspace, place)
+            return kernels.max_pool(inputs[0], self.workspace, buffer), 0
+        return kernels.fire(step.layer, inputs, self.workspace, buffer)
 
     def _add(
         self, part: str, block: str, module: nn.Module, shape: Shape, neuron: SpikingNeuron | None = None
     ) -> Shape:
-        """Makes the program of a module and returns the shape of its output."""
+        """Adds the program of a module and returns the shape of its output."""
         shapes, steps = [shape], []
         for plan in plans(f"{part}.{block}", module, neuron):
             if plan is None:
@@ -177,8 +182,8 @@ class EventDrivenNetwork:
             if max(height, width) > MAX_SIZE or channels > MAX_CHANNELS:
                 raise ValueError(
                     f"Part {part} has planes of {height}x{width} with {channels} channels; event-driven "
-                    f"evaluation goes up to {MAX_SIZE}x{MAX_SIZE} and "
-                    f"{MAX_CHANNELS}: choose --search.engine dense."
+                    f"evaluation supports up to {MAX_SIZE}x{MAX_SIZE} and "
+                    f"{MAX_CHANNELS}: use --search.engine dense."
                 )
         self.programs[part, block] = tuple(steps)
         return shapes[-1]
@@ -186,21 +191,21 @@ class EventDrivenNetwork:
 
 def _make_layer(plan: Plan, shapes: list[Shape], arrays: Mapping[str, NDArray[Any]]) -> Layer:
     gain, leak = arrays[f"{plan.name}.neuron"].tolist()
-    made = [
+    connected = [
         _connection(module, shape, gain, arrays.get(f"{plan.name}.weights{i}"))
         for i, (module, shape) in enumerate(zip(plan.modules, shapes, strict=True))
     ]
-    shape = made[0][1]
+    shape = connected[0][1]
     bias = arrays.get(f"{plan.name}.bias")
     if bias is None:
         bias = np.zeros(shape[0] + -shape[0] % LANES, np.float32)
-    return Layer(shape, bias, leak, plan.neuron.v_threshold, tuple(connection for connection, _ in made))
+    return Layer(shape, bias, leak, plan.neuron.v_threshold, tuple(connection for connection, _ in connected))
 
 
 def _connection(
     module: nn.Module | None, shape: Shape, gain: float, weights: NDArray[np.float32] | None
 ) -> tuple[Connection, Shape]:
-    """How a module connects an input of a shape, and the shape of its output."""
+    """The connection that a module makes from an input of the given shape, and its output shape."""
     channels, height, width = shape
     if module is None:
         return Connection(scale=gain), shape
@@ -210,15 +215,15 @@ def _connection(
         size = module.size
         return Connection(size=size, scale=gain / size**2), (channels, height // size, width // size)
     assert weights is not None
-    if isinstance(module, nn.Linear):  # a convolution with a kernel as large as its input
+    if isinstance(module, nn.Linear):  # a convolution whose kernel covers its whole input
         kernel = weights.reshape(channels, height, width, -1)[:, :, ::-1]
         connection = Connection(aligned(kernel), fan_out=module.out_features)
         return connection, (module.out_features, 1, 1)
     if isinstance(module, Half):
         reduction = module.skip.conv
         assert isinstance(reduction, ShiftedReduction)
-        conv = (reduction.conv1, reduction.conv2)[module.place]
-        connection = Connection(weights, stride=2, padding=-module.place, fan_out=conv.out_channels)
+        conv = (reduction.conv1, reduction.conv2)[module.index]
+        connection = Connection(weights, stride=2, padding=-module.index, fan_out=conv.out_channels)
         return connection, (module.skip.norm.num_features, (height + 1) // 2, (width + 1) // 2)
     assert isinstance(module, ConvNorm | SkipConnection) and isinstance(module.conv, nn.Conv2d)
     conv = module.conv

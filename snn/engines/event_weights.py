@@ -1,4 +1,4 @@
-"""The weights of a network in the layout of the event-driven kernels, and which layers it consists of."""
+"""A network's layers and their weights in the layout of the event-driven kernels."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ Arrays = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Plan:
-    """A layer of neurons before its weights are known.
+    """A layer of neurons and the modules its weights come from.
 
     Attributes:
         name: Prefix of its arrays.
-        sources: Which spikes feed it: 0 is the block's input, i the output of the block's i-th layer.
-        modules: Of each source the convolution (with norm), linear map or average pool; None is an identity.
+        sources: Indices of its inputs: 0 is the block's input, i the output of the block's i-th layer.
+        modules: For each source the convolution (with norm), linear map or average pool; None: identity.
     """
 
     name: str
@@ -44,21 +44,21 @@ class Plan:
 
 
 class Half(nn.Module):
-    """One of the two convolutions of a strided skip, which feeds one half of the output channels."""
+    """One of the two convolutions of a strided skip connection; each feeds half of the output channels."""
 
-    def __init__(self, skip: SkipConnection, place: int) -> None:
+    def __init__(self, skip: SkipConnection, index: int) -> None:
         super().__init__()
         self.skip = skip
-        self.place = place
+        self.index = index
 
 
 def fold(network: SpikingNetwork, *, norms_apart: bool = False) -> Arrays:
-    """Weights in the kernels' layout, batch norm and the neurons' input gain included.
+    """Weights in the kernels' layout, with batch norm and the neurons' input gain folded in.
 
     Args:
         network: The network.
-        norms_apart: Leave batch norm out of the weights, stem excepted, and put its weight, bias and eps
-            beside them as `NAME.norm{i}`, [3, C padded].
+        norms_apart: Fold batch norm in the stem only; elsewhere return its weight, bias and eps separately,
+            as `NAME.norm{i}`, [3, C padded].
     """
     arrays: Arrays = {}
     modules: list[tuple[str, nn.Module, SpikingNeuron | None]] = [
@@ -78,7 +78,7 @@ def fold(network: SpikingNetwork, *, norms_apart: bool = False) -> Arrays:
 
 
 def stem_parts(network: SpikingNetwork) -> list[tuple[str, nn.Module, SpikingNeuron | None]]:
-    """What lies between stem and body: pools, and a convolution together with its neuron."""
+    """The parts between stem and body: pools, and convolutions with their neurons."""
     parts: list[tuple[str, nn.Module, SpikingNeuron | None]] = []
     for name, module in network.stem_reduction.items():
         if isinstance(module, MaxPool):
@@ -91,11 +91,12 @@ def stem_parts(network: SpikingNetwork) -> list[tuple[str, nn.Module, SpikingNeu
 
 
 def plans(name: str, module: nn.Module, neuron: SpikingNeuron | None) -> list[Plan | None]:
-    """The layers of neurons a module consists of; None stands for a max-pool.
+    """The layers of neurons in a module; None stands for a max-pool.
 
     Args:
-        name: Prefix for the names of arrays.
-        module: A block, a pool, or a convolution or linear map, which needs its `neuron`.
+        name: Prefix of the arrays' names.
+        module: A block, a pool, a convolution or a linear map.
+        neuron: The neuron of a convolution or linear map; None for blocks and pools, which hold theirs.
     """
     if isinstance(module, nn.Identity):
         return []
@@ -133,7 +134,7 @@ def _or_none(shortcut: nn.Module) -> nn.Module | None:
 def _fold_plan(plan: Plan, *, norms_apart: bool) -> Arrays:
     gain, leak = gain_and_leak(plan.neuron)
     arrays: Arrays = {f"{plan.name}.neuron": np.array([gain, leak], np.float32)}
-    biases: dict[nn.Module, Tensor] = {}  # one for each norm, which both halves of a strided skip share
+    biases: dict[nn.Module, Tensor] = {}  # one per norm, as both halves of a strided skip share theirs
     for i, module in enumerate(plan.modules):
         if not isinstance(module, ConvNorm | SkipConnection | Half | nn.Linear):
             continue
@@ -152,15 +153,15 @@ def _fold_plan(plan: Plan, *, norms_apart: bool) -> Arrays:
 
 
 def _weight(module: ConvNorm | SkipConnection | Half | nn.Linear) -> Tensor:
-    """Weight [C_out, C_in, K_h, K_w] without its norm, float64; of a linear map [out, in, 1, 1].
+    """Weight without its norm, float64 [C_out, C_in, K_h, K_w]; for a linear map [out, in, 1, 1].
 
-    Of one half of a strided skip, zeros where the other half's channels are.
+    For one half of a strided skip, the other half's output channels are zero.
     """
     if isinstance(module, nn.Linear):
         return module.weight.detach().double()[:, :, None, None]
     if isinstance(module, Half):
         assert isinstance(module.skip.conv, ShiftedReduction)
-        pixel = slice(module.place, module.place + 1)
+        pixel = slice(module.index, module.index + 1)
         return reduction_weight(module.skip.conv).detach().double()[:, :, pixel, pixel]
     assert isinstance(module.conv, nn.Conv2d)
     return module.conv.weight.detach().double()
@@ -171,9 +172,9 @@ def _norm(module: ConvNorm | SkipConnection | Half) -> nn.BatchNorm2d:
 
 
 def _norm_values(module: ConvNorm | SkipConnection | Half, gain: float) -> NDArray[np.float32]:
-    """Weight and bias times the neuron's gain, eps times its square: [3, C padded].
+    """Weight and bias times the neuron's gain, and eps times its square: [3, C padded].
 
-    Of one half of a strided skip, zeros where the other half's channels are.
+    For one half of a strided skip, weight and bias of the other half's channels are zero.
     """
     norm = _norm(module)
     values = torch.stack([norm.weight, norm.bias, torch.full_like(norm.bias, norm.eps * gain)]) * gain
@@ -181,6 +182,6 @@ def _norm_values(module: ConvNorm | SkipConnection | Half, gain: float) -> NDArr
     if isinstance(module, Half):
         assert isinstance(module.skip.conv, ShiftedReduction)
         first = module.skip.conv.conv1.out_channels
-        array[:2, first:] *= module.place
-        array[:2, :first] *= 1 - module.place
+        array[:2, first:] *= module.index
+        array[:2, :first] *= 1 - module.index
     return padded(array).astype(np.float32)

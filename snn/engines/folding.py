@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolution before it: with stored statistics both are one affine map."""
+"""Folds batch norm into the preceding convolution: with stored statistics both are one affine map."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from snn.model.neuron import SpikingNeuron
 
 @torch.no_grad()
 def fold_norm(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution that does what `weight` and then `norm` do.
+    """Weight and bias of the convolution equivalent to `weight` followed by `norm`.
 
         norm(x) = g * (x - mean) / sqrt(var + eps) + b
 
     Args:
-        weight: [C_out, C_in, K_h, K_w] of a convolution without bias.
-        norm: Batch norm in evaluation mode: stored statistics.
+        weight: [C_out, C_in, K_h, K_w], of a convolution without bias.
+        norm: Batch norm with stored statistics.
 
     Returns:
-        Both in float64, which is rounded once where they are used.
+        Both in float64, so that they are rounded only once, by the caller.
     """
     assert norm.running_mean is not None and norm.running_var is not None
     gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
@@ -29,7 +29,7 @@ def fold_norm(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def reduction_weight(reduction: ShiftedReduction) -> Tensor:
-    """[C_out, C_in, 2, 2]: the first outputs see pixel (0, 0) of each 2x2, the others pixel (1, 1)."""
+    """[C_out, C_in, 2, 2]: the first half of the outputs sees pixel (0, 0) of each 2x2, the other (1, 1)."""
     first, second = reduction.conv1.weight, reduction.conv2.weight
     weight = first.new_zeros(len(first) + len(second), first.shape[1], 2, 2)
     weight[: len(first), :, 0, 0] = first[:, :, 0, 0]

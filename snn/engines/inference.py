@@ -1,4 +1,4 @@
-"""What evaluation needs of a network, whichever way it computes: encode, run a part, decide."""
+"""The interface of an evaluation engine: encode, run a part, decide."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
+import torch
 from torch import Tensor
 
 Counts = dict[str, tuple[Any, int]]
-"""Of each part that fired: spikes in all, and its binary outputs per sample and time step."""
+"""For each part that fired: total spikes, and binary outputs per sample and time step."""
 
 
 @dataclass(frozen=True)
 class Fired:
-    """Spikes of a part and what was counted on the way there.
+    """Spikes of a part, with the counts of all parts up to it.
 
     Attributes:
-        spikes: In the form the network works with.
-        counts: Counts of the parts passed.
-        synops: Synaptic operations, None where they are not counted.
-        macs: Multiply-accumulates of layers that see analog input, likewise.
+        spikes: In the engine's own format.
+        counts: Counts of the parts passed so far.
+        synops: Synaptic operations; None where they are not counted.
+        macs: Multiply-accumulates of layers with analog input; None where they are not counted.
     """
 
     spikes: Any
@@ -29,7 +30,7 @@ class Fired:
     macs: int | None = None
 
     def after(self, before: Fired) -> Fired:
-        """This with what was counted `before` it added."""
+        """A copy with the counts of `before` added."""
         counts = dict(before.counts)
         for part, (count, outputs) in self.counts.items():
             counted, others = counts.get(part, (0, 0))
@@ -37,31 +38,33 @@ class Fired:
         return replace(self, counts=counts, synops=_sum(self.synops, before.synops), macs=before.macs)
 
     def with_macs(self, macs: int) -> Fired:
-        """This with multiply-accumulates."""
+        """A copy with the given multiply-accumulates."""
         return replace(self, macs=macs)
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """Predicted classes [N], of equal ones the first, and what the head fired."""
+    """Predicted classes [N] (the first one in a tie), and the spikes of the head."""
 
     classes: Tensor
     fired: Fired
 
 
 class InferenceNetwork(Protocol):
-    """A network ready for evaluation; one of `snn.engines.event_driven` or `snn.engines.dense`."""
+    """A network ready for evaluation; `snn.engines.engine` makes one."""
 
     time_steps: int
     chunk_size: int
-    """Samples it works on at once, at most."""
+    """Maximum number of samples per call."""
+    device: torch.device
+    """Device of inputs and labels."""
 
     @property
     def network(self) -> Any:
-        """The SpikingNetwork it was made of, for its structure."""
+        """The SpikingNetwork it was created from, for its structure."""
 
     def forks(self, number: int) -> Sequence[Self]:
-        """The same network for each of so many threads; one, if it has threads of its own."""
+        """Networks to run in `number` threads; a single one if the engine has its own threads."""
 
     def encode(self, inputs: Tensor) -> Fired:
         """Spikes of the stem, of images [N, C, H, W] or event frames [T, N, C, H, W]."""
@@ -70,7 +73,7 @@ class InferenceNetwork(Protocol):
         """Spikes of a part of the body; `block` is empty for a pool."""
 
     def decide(self, spikes: Any) -> Predicted:
-        """Head and vote."""
+        """The predicted classes [N], from the spikes of the last part of the body."""
 
 
 def _sum(first: int | None, second: int | None) -> int | None:

@@ -1,7 +1,7 @@
-"""Batch-norm statistics measured anew for every architecture, shared by those with the same prefix.
+"""Batch-norm statistics measured for each architecture and shared by those with the same prefix.
 
-The stored statistics of a super-network mix all paths that led to a layer. What a layer sees depends on
-the blocks before it alone, so that its own statistics are measured once per prefix.
+A super-network's stored statistics are averages over all paths that lead to a layer. The input of a layer
+depends only on the blocks before it, so its statistics are measured once per prefix.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from snn.kernels import calls as kernels
 from snn.kernels.layout import Layer, SpikeLists, aligned
 
 Path = tuple[tuple[str, str], ...]
-"""(part, block) from the stem on; the block of a pool is empty."""
+"""(part, block) pairs from the stem on; the block of a pool is empty."""
 
 
 @dataclass(frozen=True)
 class _Affine:
-    """Of one layer on one path: its bias, and of each connection the gain of its weights (None: stored)."""
+    """Bias of a layer on a path, and the gain of each connection's weights; None leaves them as stored."""
 
     bias: NDArray[np.float32]
     gains: tuple[NDArray[np.float64] | None, ...]
 
 
 @dataclass(frozen=True)
-class _Reached:
-    """Spikes of a batch, the path that led there, and the calibration samples' spikes, if they went along."""
+class _PathSpikes:
+    """Spikes of a batch, the path they took, and the calibration samples' spikes if those were run too."""
 
     spikes: SpikeLists
     path: Path
@@ -39,14 +39,14 @@ class _Reached:
 
 
 class RecalibratedNetwork:
-    """An event-driven network whose batch norms take their statistics from calibration samples.
+    """An event-driven network whose batch-norm statistics are measured on calibration samples.
 
-    Has the methods of `snn.engines.inference.InferenceNetwork`. The stem keeps its stored statistics: no path
-    leads to it. Statistics of a path are measured once in the life of the network; the calibration samples
-    go along only where something is to be measured.
+    Implements `snn.engines.inference.InferenceNetwork`. The stem keeps its stored statistics, as no path
+    leads to it. The statistics of a path are measured once in the life of the network; calibration samples
+    run only along paths not yet measured.
 
     Args:
-        network: Made with the arrays of `fold(..., norms_apart=True)`.
+        network: Created with the arrays of `fold(..., norms_apart=True)`.
         calibration: Inputs [N, C, H, W] or [T, N, C, H, W] without augmentation, not those evaluated on.
     """
 
@@ -54,13 +54,14 @@ class RecalibratedNetwork:
         self.network = network.network
         self.time_steps = network.time_steps
         self.chunk_size = network.chunk_size
+        self.device = network.device
         self.calibration = calibration
         self._batch, self._calibration = network.forks(2)
         self._measured: dict[Path, tuple[_Affine | None, ...]] = {}
         self._forks: list[RecalibratedNetwork] = []
 
     def forks(self, number: int) -> list[RecalibratedNetwork]:
-        """A network for each of so many threads; each measures for itself and is handed out again."""
+        """Networks to run in `number` threads, reused by later calls; each measures its own statistics."""
         while len(self._forks) < number:
             self._forks.append(RecalibratedNetwork(self._batch, self.calibration))
         return self._forks[:number]
@@ -68,51 +69,51 @@ class RecalibratedNetwork:
     def encode(self, inputs: Tensor) -> Fired:
         fired = self._batch.encode(inputs)
         calibration = None if self._measured else self._calibration.encode(self.calibration).spikes
-        return replace(fired, spikes=_Reached(fired.spikes, (), calibration))
+        return replace(fired, spikes=_PathSpikes(fired.spikes, (), calibration))
 
-    def run(self, part: str, block: str, reached: _Reached) -> Fired:
-        path = (*reached.path, (part, block))
-        calibration = reached.calibration
+    def run(self, part: str, block: str, spikes: _PathSpikes) -> Fired:
+        path = (*spikes.path, (part, block))
+        calibration = spikes.calibration
         if path not in self._measured:
             if calibration is None:
-                calibration = self._calibration_after(reached.path)
+                calibration = self._calibration_after(spikes.path)
             self._measured[path], calibration = self._measure(part, block, calibration)
         else:
-            assert calibration is None, "a path was measured, but not the one before it"
-        fired = self._batch.run_program(self._program(path), reached.spikes, part=part, place=part)
-        return replace(fired, spikes=_Reached(fired.spikes, path, calibration))
+            assert calibration is None, "a path was measured, but its prefix was not"
+        fired = self._batch.run_program(self._program(path), spikes.spikes, part=part, buffer=part)
+        return replace(fired, spikes=_PathSpikes(fired.spikes, path, calibration))
 
-    def decide(self, reached: _Reached) -> Predicted:
-        return self._batch.decide(reached.spikes)
+    def decide(self, spikes: _PathSpikes) -> Predicted:
+        return self._batch.decide(spikes.spikes)
 
     def _calibration_after(self, path: Path) -> SpikeLists:
-        """The calibration samples' spikes behind a path that is measured."""
+        """The calibration samples' spikes after a path whose statistics are known."""
         spikes: SpikeLists = self._calibration.encode(self.calibration).spikes
         for end, (part, _) in enumerate(path, start=1):
             program = self._program(path[:end])
-            spikes = self._calibration.run_program(program, spikes, part=part, place=part).spikes
+            spikes = self._calibration.run_program(program, spikes, part=part, buffer=part).spikes
         return spikes
 
     def _program(self, path: Path) -> list[Step]:
-        """The steps of a path's last block with the statistics measured there."""
+        """The steps of a path's last block with the statistics measured for it."""
         stored = self._batch.programs[path[-1]]
         return [_with_affine(*pair) for pair in zip(stored, self._measured[path], strict=True)]
 
     def _measure(
         self, part: str, block: str, calibration: SpikeLists
     ) -> tuple[tuple[_Affine | None, ...], SpikeLists]:
-        """Statistics of a block's layers, one after the other, and the calibration spikes behind it."""
-        made, measured = [calibration], []
+        """Statistics of a block's layers, measured in order, and the calibration samples' spikes after it."""
+        signals, measured = [calibration], []
         for i, step in enumerate(self._batch.programs[part, block]):
-            inputs = [made[source] for source in step.sources]
+            inputs = [signals[source] for source in step.sources]
             affine = None if step.layer is None else self._affine(step, step.layer, inputs)
             fired, _ = self._calibration.run_step(_with_affine(step, affine), inputs, f"{part}.{i}")
-            made.append(fired)
+            signals.append(fired)
             measured.append(affine)
-        return tuple(measured), made[-1]
+        return tuple(measured), signals[-1]
 
     def _affine(self, step: Step, layer: Layer, inputs: list[SpikeLists]) -> _Affine:
-        """norm(x) = w * (x - mean) / sqrt(var + eps) + b as a gain of the weights and a bias."""
+        """norm(x) = w * (x - mean) / sqrt(var + eps) + b as a gain on the weights and a bias."""
         bias = layer.bias.astype(np.float64)
         gains: list[NDArray[np.float64] | None] = []
         for i, spikes in enumerate(inputs):
@@ -129,7 +130,7 @@ class RecalibratedNetwork:
 
 
 def _with_affine(step: Step, affine: _Affine | None) -> Step:
-    """A step with another bias and with its weights times the gains."""
+    """A step with its bias replaced and its weights multiplied by the gains."""
     if step.layer is None or affine is None:
         return step
     connections = [

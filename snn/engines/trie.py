@@ -1,6 +1,6 @@
-"""Evaluation of many architectures that shares what they share.
+"""Evaluation of many architectures at once, with common prefixes run once.
 
-Architectures with the same first blocks have the same spikes up to there. They form a trie over the
+Architectures whose first blocks agree have the same spikes up to that layer. They form a trie over the
 searched layers; on each batch every distinct prefix runs once, depth first, so that memory grows with the
 depth and not with the number of architectures. The stem runs once per batch for all of them.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snn.engines.choose import make_inference
+from snn.engines.engine import make_inference
 from snn.engines.inference import Fired, InferenceNetwork
 from snn.fitness import Evaluation
 from snn.model.network import SpikingNetwork
@@ -30,41 +30,41 @@ def evaluate_architectures(
     num_threads: int | None = None,
     stop: Callable[[Evaluation], bool] | None = None,
 ) -> list[Evaluation]:
-    """Accuracy and spikes of each architecture with the network's weights and stored BN statistics.
+    """Accuracy and spikes of each architecture with the network's weights and BN statistics.
 
     Args:
-        network: Made of a super-network that holds every block of `architectures` (or of a child); a
-            SpikingNetwork is prepared by `make_inference` first.
-        architectures: What is evaluated, in any order; the results come in the same order.
+        network: A super-network with every block of `architectures`, or a child; `make_inference` prepares
+            a SpikingNetwork.
+        architectures: The architectures to evaluate, in any order; results are in the same order.
         batches: Pairs of inputs ([N, C, H, W] images or [T, N, C, H, W] frames) and labels [N], on the
             network's device.
-        num_threads: Threads that share a batch, where the network has none itself; as many as torch's.
-        stop: Asked after each batch with what is known of an architecture so far; if it says True the
-            architecture is given up, and its Evaluation holds the samples up to there.
+        num_threads: Threads that share a batch, for engines without their own; None takes torch's number.
+        stop: Called after each batch with an architecture's Evaluation so far; True stops evaluating it, and
+            that Evaluation is its result.
 
     Raises:
-        ValueError: No samples.
+        ValueError: There are no samples.
     """
     if isinstance(network, SpikingNetwork):
         network = make_inference(network)
     walks = [_Walk(fork, architectures) for fork in network.forks(num_threads or torch.get_num_threads())]
-    given_up: dict[int, Evaluation] = {}
+    stopped: dict[int, Evaluation] = {}
     with torch.inference_mode(), ThreadPoolExecutor(len(walks)) as pool:
         for inputs, labels in _chunks(batches, network.chunk_size * len(walks)):
             list(pool.map(_Walk.run, walks, *_split(inputs, labels, len(walks))))
             if stop is not None:
-                for i in set(range(len(architectures))) - set(given_up):
+                for i in set(range(len(architectures))) - set(stopped):
                     if stop(so_far := _evaluation(walks, i)):
-                        given_up[i] = so_far
+                        stopped[i] = so_far
                         for walk in walks:
-                            walk.give_up(i)
+                            walk.stop(i)
     if not any(walk.root.num_samples for walk in walks):
         raise ValueError("There are no samples to evaluate on; give at least one batch.")
-    return [given_up.get(i) or _evaluation(walks, i) for i in range(len(architectures))]
+    return [stopped.get(i) or _evaluation(walks, i) for i in range(len(architectures))]
 
 
 def count_block_runs(architectures: Iterable[Architecture]) -> tuple[int, int]:
-    """Block evaluations per batch that architectures need together: (shared in a trie, separate)."""
+    """Block evaluations per batch for all architectures: (shared in a trie, separate)."""
     prefixes: set[tuple[str, ...]] = set()
     separate = 0
     for architecture in architectures:
@@ -76,16 +76,17 @@ def count_block_runs(architectures: Iterable[Architecture]) -> tuple[int, int]:
 
 @dataclass
 class _Branch:
-    """A distinct prefix: what was counted of its last block (and the pools after it), what goes on from it.
+    """A distinct prefix: the counts of its last block (and the pools after it), and its continuations.
 
     Attributes:
         counts: Spikes by part, summed over the samples; on the network's device.
         outputs: Binary outputs by part, per sample and time step.
-        synops: Synaptic operations over the samples, None where they are not counted; `macs` likewise.
-        num_samples: Samples that passed here.
+        synops: Synaptic operations, summed over the samples; None where they are not counted.
+        macs: Multiply-accumulates, likewise.
+        num_samples: Number of samples seen.
         following: Longer prefixes by their next block.
-        members: Architectures still evaluated that have this prefix.
-        correct: Of a whole architecture the correct predictions.
+        members: Indices of the architectures with this prefix that are still evaluated.
+        correct: Number of correct predictions, for a whole architecture.
     """
 
     counts: dict[str, Any] = field(default_factory=dict)
@@ -98,7 +99,7 @@ class _Branch:
     members: set[int] = field(default_factory=set)
 
     def add(self, fired: Fired, num_samples: int) -> None:
-        """Adds what one batch counted."""
+        """Adds the counts of one batch."""
         self.num_samples += num_samples
         for part, (count, outputs) in fired.counts.items():
             self.counts[part] = self.counts.get(part, 0) + count
@@ -110,7 +111,7 @@ class _Branch:
 
 
 class _Walk:
-    """Depth-first passes of one thread, and what they add up to."""
+    """Depth-first traversals of one thread and their sums."""
 
     def __init__(self, network: InferenceNetwork, architectures: Sequence[Architecture]) -> None:
         self.network = network
@@ -129,8 +130,8 @@ class _Walk:
             with torch.inference_mode():
                 self._descend(self.root, self.network.encode(inputs), 0, labels)
 
-    def give_up(self, i: int) -> None:
-        """Goes no more where only architecture `i` leads."""
+    def stop(self, i: int) -> None:
+        """Skips the branches that only architecture `i` still needs."""
         for branch in self.along(i):
             branch.members.discard(i)
 
@@ -148,7 +149,7 @@ class _Walk:
         return leaf
 
     def _descend(self, branch: _Branch, fired: Fired, part: int, labels: Tensor) -> None:
-        """Goes on from `fired`, the spikes of a prefix; `part` is the next part of the body."""
+        """Continues from `fired`, the spikes of a prefix; `part` indexes the next part of the body."""
         while part < len(self.parts) and not isinstance(self.parts[part], SearchedLayer):
             fired = self.network.run(self.parts[part].name, "", fired.spikes).after(fired)
             part += 1
@@ -159,8 +160,8 @@ class _Walk:
         branch.add(fired, len(labels))
         for block, following in branch.following.items():
             if following.members:
-                reached = self.network.run(self.parts[part].name, block, fired.spikes)
-                self._descend(following, reached, part + 1, labels)
+                longer = self.network.run(self.parts[part].name, block, fired.spikes)
+                self._descend(following, longer, part + 1, labels)
 
 
 def _chunks(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -170,13 +171,13 @@ def _chunks(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[tup
 
 
 def _split(inputs: Tensor, labels: Tensor, parts: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """About equal parts of a batch, some of them empty if it is small."""
+    """Parts of a batch of about equal size; some are empty if it is small."""
     axis = 0 if inputs.dim() == 4 else 1
     return torch.tensor_split(inputs, parts, axis), torch.tensor_split(labels, parts)
 
 
 def _evaluation(walks: Sequence[_Walk], i: int) -> Evaluation:
-    """What the walks found of an architecture, together."""
+    """The Evaluation of an architecture from the sums of all walks."""
     branches = [branch for walk in walks for branch in walk.along(i)]
     leaves = [walk.leaf(i) for walk in walks]
     num_samples = sum(leaf.num_samples for leaf in leaves)

@@ -1,1 +1,1 @@
-"""The compiled kernels of event-driven evaluation, the memory they work on, their compilation."""
+"""The compiled kernels of event-driven evaluation, their compilation and their data structures."""

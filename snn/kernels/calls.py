@@ -1,4 +1,4 @@
-"""Spikes as lists, and the compiled kernels that work on them (event_driven.c)."""
+"""Python calls of the compiled kernels (event_driven.c), which work on lists of spikes."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ class _Layer(ctypes.Structure):
 
 
 def fire(
-    layer: Layer, inputs: Sequence[SpikeLists], workspace: Workspace, place: str
+    layer: Layer, inputs: Sequence[SpikeLists], workspace: Workspace, buffer: str
 ) -> tuple[SpikeLists, int]:
-    """Spikes of a layer, kept under `place` of the workspace, and its synaptic operations in all."""
+    """Spikes of a layer, stored in a `buffer` of the workspace, and its total synaptic operations."""
     first = inputs[0]
-    result = _room(layer.shape, len(layer.bias), first.num_samples, first.time_steps, workspace, place)
-    described = (_Input * len(inputs))(
+    result = _allocate(layer.shape, len(layer.bias), first.num_samples, first.time_steps, workspace, buffer)
+    descriptions = (_Input * len(inputs))(
         *(_describe_input(c, s) for c, s in zip(layer.connections, inputs, strict=True))
     )
     operations = library().fire(
         first.num_samples,
         ctypes.byref(_describe_layer(layer, first.time_steps)),
         len(inputs),
-        described,
+        descriptions,
         workspace.array("current", layer.num_floats, np.float32).ctypes.data,
         workspace.array("potential", layer.num_floats, np.float32).ctypes.data,
         result.entries.ctypes.data,
@@ -63,20 +63,20 @@ def fire(
 
 
 def encode(
-    layer: Layer, frames: NDArray[np.float32], time_steps: int, workspace: Workspace, place: str
+    layer: Layer, frames: NDArray[np.float32], time_steps: int, workspace: Workspace, buffer: str
 ) -> SpikeLists:
-    """Spikes of the first layer, which sees analog values.
+    """Spikes of the first layer, whose input is analog.
 
     Args:
-        layer: It has one connection, with weights.
-        frames: Contiguous [N, T or 1, H, W, C]; with one frame the same current is fed at each time step.
+        layer: A layer with one connection, which has weights.
+        frames: Contiguous [N, T or 1, H, W, C]; a single frame feeds the same current at each time step.
         time_steps: T.
         workspace: Scratch memory.
-        place: Where in it the spikes are kept.
+        buffer: Name of its buffer for the spikes.
     """
     num_samples, num_frames, height, width, channels = frames.shape
     assert num_frames in (1, time_steps) and frames.flags.c_contiguous and frames.dtype == np.float32
-    result = _room(layer.shape, len(layer.bias), num_samples, time_steps, workspace, place)
+    result = _allocate(layer.shape, len(layer.bias), num_samples, time_steps, workspace, buffer)
     library().encode(
         num_samples,
         ctypes.byref(_describe_layer(layer, time_steps)),
@@ -94,11 +94,11 @@ def encode(
     return result
 
 
-def max_pool(spikes: SpikeLists, workspace: Workspace, place: str) -> SpikeLists:
+def max_pool(spikes: SpikeLists, workspace: Workspace, buffer: str) -> SpikeLists:
     """2x2 max-pool with stride 2."""
     channels, height, width = spikes.shape
     shape = (channels, height // 2, width // 2)
-    result = _room(shape, channels, spikes.num_samples, spikes.time_steps, workspace, place)
+    result = _allocate(shape, channels, spikes.num_samples, spikes.time_steps, workspace, buffer)
     library().max_pool(
         len(spikes.offsets) - 1,
         spikes.entries.ctypes.data,
@@ -114,7 +114,7 @@ def max_pool(spikes: SpikeLists, workspace: Workspace, place: str) -> SpikeLists
 
 
 def count_votes(spikes: SpikeLists, voters: int) -> NDArray[np.int32]:
-    """Spikes of each class, whose `voters` neurons are neighbouring channels, over all time steps: [N, K]."""
+    """Spikes per class over all time steps, [N, K]; the `voters` neurons of a class are adjacent channels."""
     votes = np.empty((spikes.num_samples, spikes.shape[0] // voters), np.int32)
     library().count_votes(
         spikes.num_samples,
@@ -129,18 +129,18 @@ def count_votes(spikes: SpikeLists, voters: int) -> NDArray[np.int32]:
 
 
 def mean_and_variance(
-    layer: Layer, place: int, spikes: SpikeLists, workspace: Workspace
+    layer: Layer, index: int, spikes: SpikeLists, workspace: Workspace
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of what the input at `place` brings to each channel of a layer: mean and (unbiased) variance.
+    """Mean and unbiased variance, each [C padded], of the current from the `index`-th input of a layer.
 
-    Both [C padded], over samples, time steps and positions, as batch norm takes them.
+    Both are taken per channel over samples, time steps and pixels, as in batch norm.
     """
     sums = workspace.array("sums", 2 * len(layer.bias), np.float64)[: 2 * len(layer.bias)]
     num_lists = len(spikes.offsets) - 1
     library().moments(
         num_lists,
         ctypes.byref(_describe_layer(layer, spikes.time_steps)),
-        ctypes.byref(_describe_input(layer.connections[place], spikes)),
+        ctypes.byref(_describe_input(layer.connections[index], spikes)),
         workspace.array("current", layer.num_floats, np.float32).ctypes.data,
         sums.ctypes.data,
     )
@@ -150,30 +150,30 @@ def mean_and_variance(
 
 
 def list_spikes(
-    planes: NDArray[np.float32], room: int, workspace: Workspace, place: str
+    planes: NDArray[np.float32], capacity: int, workspace: Workspace, buffer: str
 ) -> SpikeLists | None:
-    """Lists of the spikes of planes [M, H, W, C] of zeros and ones; None if there are more than `room`.
+    """Lists of the spikes in binary planes [M, H, W, C]; None if there are more than `capacity`.
 
-    Each plane is a sample of one time step.
+    Each plane is a sample with one time step.
     """
     num_lists, height, width, channels = planes.shape
-    entries = workspace.array(place, room, np.uint32)
-    offsets = workspace.array(f"{place}.offsets", num_lists + 1, np.int32)[: num_lists + 1]
-    found = library().list_spikes(
+    entries = workspace.array(buffer, capacity, np.uint32)
+    offsets = workspace.array(f"{buffer}.offsets", num_lists + 1, np.int32)[: num_lists + 1]
+    count = library().list_spikes(
         num_lists,
         planes.ctypes.data,
         height,
         width,
         channels,
-        room,
+        capacity,
         entries.ctypes.data,
         offsets.ctypes.data,
     )
-    return None if found < 0 else SpikeLists(entries, offsets, num_lists, (channels, height, width))
+    return None if count < 0 else SpikeLists(entries, offsets, num_lists, (channels, height, width))
 
 
 def convolve(layer: Layer, spikes: SpikeLists, out: NDArray[np.float32]) -> None:
-    """Writes the convolution of a layer's one connection, without neurons, to `out` [M, H, W, C]."""
+    """Writes the output of a layer's only connection, a convolution, to `out` [M, H, W, C]; no neurons."""
     library().convolve(
         len(spikes.offsets) - 1,
         ctypes.byref(_describe_layer(layer, 1)),
@@ -185,13 +185,13 @@ def convolve(layer: Layer, spikes: SpikeLists, out: NDArray[np.float32]) -> None
 def collect_gradient(
     layer: Layer, spikes: SpikeLists, out_gradient: NDArray[np.float32], gradient: NDArray[np.float32]
 ) -> None:
-    """Adds the gradient of the weights of a layer's one connection (stride 1) to `gradient`.
+    """Adds the weight gradient of a layer's only connection (stride 1) to `gradient`.
 
     Args:
         layer: The layer.
         spikes: Its input.
         out_gradient: Gradient of its output, [M, H, W, C].
-        gradient: In the layout of the weights.
+        gradient: Gradient of the weights, in their layout.
     """
     library().collect(
         len(spikes.offsets) - 1,
@@ -202,19 +202,19 @@ def collect_gradient(
     )
 
 
-def _room(
+def _allocate(
     shape: tuple[int, int, int],
     padded: int,
     num_samples: int,
     time_steps: int,
     workspace: Workspace,
-    place: str,
+    buffer: str,
 ) -> SpikeLists:
-    """Memory for the spikes of a layer, should all its neurons fire."""
+    """Lists with memory for the spikes of a layer even if all its neurons fire."""
     size = num_samples * time_steps * padded * shape[1] * shape[2] + LANES
     num_lists = num_samples * time_steps
-    entries = workspace.array(place, size, np.uint32)
-    offsets = workspace.array(f"{place}.offsets", num_lists + 1, np.int32)[: num_lists + 1]
+    entries = workspace.array(buffer, size, np.uint32)
+    offsets = workspace.array(f"{buffer}.offsets", num_lists + 1, np.int32)[: num_lists + 1]
     return SpikeLists(entries, offsets, num_samples, shape)
 
 

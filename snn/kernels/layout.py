@@ -1,4 +1,4 @@
-"""What the event-driven kernels work on: lists of spikes, layers in their layout, memory to write to."""
+"""Data structures of the event-driven kernels: lists of spikes, layers and working memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _CACHE_LINE = 64
 
 @dataclass(frozen=True)
 class SpikeLists:
-    """Spikes of a chunk of samples, each sample's time steps one after the other.
+    """Spikes of a chunk of samples, ordered by sample, then by time step.
 
     Attributes:
-        entries: uint32, a spike each: y << 22 | x << 12 | channel.
-        offsets: int32 [num_samples * time_steps + 1], where each list begins, and where the last one ends.
-        num_samples: Samples of the chunk.
-        shape: (C, H, W) of the plane of neurons.
+        entries: uint32, one per spike: y << 22 | x << 12 | channel.
+        offsets: int32 [num_samples * time_steps + 1]: start of each list, and end of the last one.
+        num_samples: Number of samples in the chunk.
+        shape: (C, H, W) of the neurons.
     """
 
     entries: NDArray[np.uint32]
@@ -32,7 +32,7 @@ class SpikeLists:
 
     @property
     def count(self) -> int:
-        """Number of spikes of all samples and time steps."""
+        """Number of spikes over all samples and time steps."""
         return int(self.offsets[-1])
 
     @property
@@ -40,7 +40,7 @@ class SpikeLists:
         return (len(self.offsets) - 1) // self.num_samples
 
     def dense(self) -> NDArray[np.float32]:
-        """The same spikes as zeros and ones, [T, N, C, H, W]."""
+        """The spikes as a binary array, [T, N, C, H, W]."""
         planes = np.zeros((self.num_samples * self.time_steps, *self.shape), np.float32)
         entries = self.entries[: self.count]
         lists = np.repeat(np.arange(len(planes)), np.diff(self.offsets))
@@ -50,16 +50,16 @@ class SpikeLists:
 
 @dataclass(frozen=True)
 class Connection:
-    """How one input reaches a layer.
+    """The connection of one input to a layer.
 
     Attributes:
-        weights: float32 [C_in, K_h, K_w from the last column to the first, C_out padded], or None: then each
-            spike adds `scale` to its own channel at (y // size, x // size).
+        weights: float32 [C_in, K_h, K_w in reverse order, C_out padded] of a convolution. None is an identity
+            or average pool: each spike adds `scale` to its own channel at (y // size, x // size).
         stride: Stride of the convolution.
-        padding: Zeros around its input; below 0 rows and columns are left out at its top and left.
+        padding: Zeros around its input; if negative, rows and columns are cropped at the top and left.
         size: Side of an average pool, 1 for an identity.
         scale: Weight of an identity or average pool.
-        fan_out: Output channels that one tap of the kernel feeds (the others have weights of zero).
+        fan_out: Output channels that each tap of the kernel feeds; the others have zero weights.
     """
 
     weights: NDArray[np.float32] | None = None
@@ -76,10 +76,10 @@ class Layer:
 
     Attributes:
         shape: (C, H, W) of its neurons.
-        bias: float32 [C padded to a multiple of 8].
-        leak: Share of the membrane potential that is left after a time step.
+        bias: float32 [C padded to a multiple of LANES].
+        leak: Fraction of the membrane potential left after a time step.
         threshold: Potential at which a neuron fires, above 0.
-        connections: One for each input.
+        connections: One per input.
     """
 
     shape: tuple[int, int, int]
@@ -95,29 +95,29 @@ class Layer:
 
     @property
     def num_floats(self) -> int:
-        """Size of its currents or potentials in memory."""
+        """Number of floats for its currents or potentials."""
         return len(self.bias) * self.shape[1] * self.shape[2]
 
 
 class Workspace:
-    """Memory that kernels write to, reused from call to call; one for each thread.
+    """Named buffers that kernels write to, reused between calls; each thread needs its own.
 
-    A list of spikes stays valid until something is written under the same `place` again.
+    A list of spikes is valid until the next write to the same buffer.
     """
 
     def __init__(self) -> None:
         self._arrays: dict[str, NDArray[Any]] = {}
 
-    def array(self, place: str, size: int, dtype: Any) -> NDArray[Any]:
-        """At least `size` elements; zeros when they are new."""
-        array = self._arrays.get(place)
+    def array(self, buffer: str, size: int, dtype: Any) -> NDArray[Any]:
+        """A buffer of at least `size` elements, zeros when allocated."""
+        array = self._arrays.get(buffer)
         if array is None or len(array) < size:
-            array = self._arrays[place] = aligned_zeros(size, dtype)
+            array = self._arrays[buffer] = aligned_zeros(size, dtype)
         return array
 
 
 def aligned_zeros(size: int, dtype: Any) -> NDArray[Any]:
-    """Zeros that begin on a cache line, so that no vector lies across two."""
+    """Zeros aligned to a cache line, so that no vector crosses two lines."""
     num_bytes = size * np.dtype(dtype).itemsize
     memory = np.zeros(num_bytes + _CACHE_LINE, np.uint8)
     start = -memory.ctypes.data % _CACHE_LINE
@@ -125,18 +125,18 @@ def aligned_zeros(size: int, dtype: Any) -> NDArray[Any]:
 
 
 def kernel_layout(weight: NDArray[Any]) -> NDArray[np.float32]:
-    """A convolution's weights [C_out, C_in, K_h, K_w] as [C_in, K_h, K_w backwards, C_out padded]."""
+    """A convolution's weights [C_out, C_in, K_h, K_w] as [C_in, K_h, K_w reversed, C_out padded]."""
     return aligned(padded(weight.transpose(1, 2, 3, 0)[:, :, ::-1]))
 
 
 def aligned(array: NDArray[Any]) -> NDArray[np.float32]:
-    """A contiguous copy that begins on a cache line."""
-    made: NDArray[np.float32] = aligned_zeros(array.size, np.float32).reshape(array.shape)
-    made[:] = array
-    return made
+    """A contiguous copy aligned to a cache line."""
+    result: NDArray[np.float32] = aligned_zeros(array.size, np.float32).reshape(array.shape)
+    result[:] = array
+    return result
 
 
 def padded(array: NDArray[Any]) -> NDArray[Any]:
-    """Zeros at the end of the last axis, up to a multiple of LANES."""
+    """The array with its last axis zero-padded to a multiple of LANES."""
     missing = -array.shape[-1] % LANES
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])

@@ -1,6 +1,6 @@
 """Compiles event_driven.c once per machine with the system's C compiler and loads it.
 
-The compiled file is kept in the user's cache, by source, compiler and processor.
+The shared library lies in the user's cache, keyed by source, compiler and processor.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from snn.user_cache import user_cache
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("event_driven.c")
+_SOURCE = Path(__file__).with_name("event_driven.c")
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
 
 
 class KernelsUnavailable(RuntimeError):
-    """There is no C compiler here, or it failed."""
+    """There is no C compiler on this machine, or it failed."""
 
 
 def check_available() -> None:
-    """Compiles and loads the kernels unless that was done before.
+    """Compiles and loads the kernels if they are not loaded yet.
 
     Raises:
         KernelsUnavailable: There is no C compiler, or it failed.
@@ -41,7 +41,7 @@ def check_available() -> None:
 
 @cache
 def is_available() -> bool:
-    """Whether the kernels can be used here."""
+    """Whether the kernels can be used on this machine."""
     try:
         check_available()
     except KernelsUnavailable:
@@ -74,12 +74,12 @@ def library() -> Any:
 
 
 def _compiled() -> Path:
-    """The shared library for this source, compiler and processor; compiled if it is not in the cache."""
+    """Path of the shared library for this source, compiler and processor; compiles it if it is not cached."""
     names = (os.environ.get("CC", ""), "cc", "gcc", "clang")
-    compiler = next((found for name in names if name and (found := shutil.which(name))), None)
+    compiler = next((path for name in names if name and (path := shutil.which(name))), None)
     if compiler is None:
-        raise KernelsUnavailable("there is no C compiler here (looked for $CC, cc, gcc, clang)")
-    facts = (SOURCE.read_text(encoding="utf-8"), compiler, _FLAGS, platform.machine(), _processor())
+        raise KernelsUnavailable("there is no C compiler on this machine (looked for $CC, cc, gcc, clang)")
+    facts = (_SOURCE.read_text(encoding="utf-8"), compiler, _FLAGS, platform.machine(), _processor())
     key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
     folder = user_cache() / "kernels"
     library = folder / f"event_driven-{key}.so"
@@ -89,18 +89,18 @@ def _compiled() -> Path:
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             built = Path(temporary) / library.name
             done = subprocess.run(
-                [compiler, *_FLAGS, str(SOURCE), "-o", str(built)], capture_output=True, text=True
+                [compiler, *_FLAGS, str(_SOURCE), "-o", str(built)], capture_output=True, text=True
             )
             if done.returncode:
-                raise KernelsUnavailable(f"{compiler} failed on {SOURCE.name}: {done.stderr.strip()[:500]}")
+                raise KernelsUnavailable(f"{compiler} failed on {_SOURCE.name}: {done.stderr.strip()[:500]}")
             built.replace(library)
-        logger.info("compiled %s with %s in %.1f s", SOURCE.name, compiler, time.perf_counter() - start)
+        logger.info("compiled %s with %s in %.1f s", _SOURCE.name, compiler, time.perf_counter() - start)
     logger.debug("kernels: %s", library)
     return library
 
 
 def _processor() -> str:
-    """What -march=native depends on."""
+    """The processor's features, which -march=native depends on."""
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():
         return platform.processor()
