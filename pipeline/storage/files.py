@@ -1,78 +1,112 @@
-"""Files that are whole or not there, and their hashes.
-
-Every file is written under a temporary name and renamed, so that a reader never meets half a file and a
-killed writer leaves none.
-"""
+"""Where a run's files are: a small protocol, and the local file system behind it."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, Protocol
 
 
-@contextmanager
-def written_atomically(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` to write to; renames it to `path` if nothing was raised.
+class Files(Protocol):
+    """Files by name below one root; a name is a relative path with "/" between its parts.
 
-    Raises:
-        OSError: It cannot be written; the message names `path`, which libraries leave out.
+    A file is whole or absent: readers never meet half a file, and a writer that is killed leaves none.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(
-            f"'{path}' cannot be written: {error}. What was written before is kept; when the cause is "
-            "removed, give the same command again."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    def open(self, name: str) -> BinaryIO:
+        """The file, open for reading.
+
+        Raises:
+            FileNotFoundError: No such file.
+        """
+
+    def put(self, name: str, data: bytes) -> None:
+        """Writes a file, or replaces it.
+
+        Raises:
+            OSError: It cannot be written; the message names the file, and an earlier version is intact.
+        """
+
+    def list(self, folder: str) -> list[str]:
+        """Names of all files below a folder, sorted; empty if there is no such folder."""
+
+    def delete(self, name: str) -> None:
+        """Removes a file; one that does not exist is no error."""
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Writes a dataclass or plain values as JSON."""
-    if dataclasses.is_dataclass(values) and not isinstance(values, type):
-        values = dataclasses.asdict(values)
-    write_text(path, json.dumps(values, indent=1) + "\n")
+class LocalFiles:
+    """Files below a folder of the local file system (or of one mounted there).
+
+    A file is written under a temporary name, synced to the disk and renamed.
+
+    Args:
+        root: The folder; created by the first `put`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def open(self, name: str) -> BinaryIO:
+        return open(self.root / name, "rb")
+
+    def put(self, name: str, data: bytes) -> None:
+        path = self.root / name
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            raise OSError(
+                f"'{path}' cannot be written: {error}. Earlier files are intact; remove the cause and give "
+                "the same command again."
+            ) from error
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def list(self, folder: str) -> list[str]:
+        paths = (path for path in (self.root / folder).rglob("*") if path.is_file())
+        return sorted(path.relative_to(self.root).as_posix() for path in paths if path.suffix != ".tmp")
+
+    def delete(self, name: str) -> None:
+        (self.root / name).unlink(missing_ok=True)
+
+    def exists(self, name: str) -> bool:
+        return (self.root / name).is_file()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file."""
-    write_with(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def read_bytes(files: Files, name: str) -> bytes:
+    """The whole content of a file."""
+    with files.open(name) as file:
+        return file.read()
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes a binary file."""
-    write_with(path, lambda temporary: temporary.write_bytes(data))
-
-
-def write_with(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a temporary file, then renames it to `path`."""
-    with written_atomically(path) as temporary:
-        write(temporary)
-
-
-def file_sha256(path: Path) -> str:
+def sha256_of(files: Files, name: str) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
+    with files.open(name) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_sha256(path: Path, expected: str) -> None:
-    """Raises ValueError unless the file has the hash it was written with."""
-    found = file_sha256(path)
-    if found != expected:
+def read_weights(files: Files, name: str, sha256: str) -> bytes:
+    """The bytes of a weights file.
+
+    Raises:
+        ValueError: The file does not have the hash it was written with.
+    """
+    data = read_bytes(files, name)
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != sha256:
         raise ValueError(
-            f"Weights file '{path}' has SHA-256 {found}, expected {expected}: it was damaged or replaced "
+            f"Weights file '{name}' has SHA-256 {actual}, expected {sha256}: it was damaged or replaced "
             "since it was written. Restore it, or delete it with supernet.json and train again."
         )
+    return data

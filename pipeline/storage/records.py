@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from snn.fitness import Evaluation, TimeCourse
 
@@ -82,41 +85,29 @@ class SupernetResult:
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """One row of evaluations.parquet: a candidate and what came of it.
+    """A candidate with its measurement; one row of evaluations.parquet.
 
     Attributes:
         candidate_id: Number of the candidate, in the order the search asked for them.
         generation: Generation it belongs to, from 0.
         architecture: Its blocks as text.
         parents: Candidate ids it was bred from; empty for a random one.
-        accuracy: Accuracy on D_val in [0, 1]; None if the evaluation failed.
-        spikes: Mean spikes per sample; None if it failed.
-        fitness: Spike-aware fitness; None if it failed.
-        firing_rate: Spikes per neuron and step, in [0, 1].
-        num_samples: Samples it was scored on; fewer than D_val has if racing gave it up.
-        spikes_per_layer: Mean spikes per sample of each part of the network.
-        firing_rate_per_layer: Firing rate of each part of the network.
-        error: Why it failed, empty if it did not.
+        evaluation: Measurement on D_val; None if it failed. If racing stopped it, fewer samples than D_val.
+        fitness: Spike-aware fitness; None if the evaluation failed.
+        error: Why it failed; empty if it did not.
         worker: Name of the process that evaluated it.
-        seconds: Wall seconds the evaluation took there.
-        synops: Synaptic operations per sample, where counted.
+        seconds: Wall seconds of the evaluation in that process.
     """
 
     candidate_id: int
     generation: int
     architecture: str
     parents: tuple[int, ...]
-    accuracy: float | None = None
-    spikes: float | None = None
+    evaluation: Evaluation | None = None
     fitness: float | None = None
-    firing_rate: float | None = None
-    num_samples: int = 0
-    spikes_per_layer: dict[str, float] = field(default_factory=dict)
-    firing_rate_per_layer: dict[str, float] = field(default_factory=dict)
     error: str = ""
     worker: str = ""
     seconds: float = 0.0
-    synops: float | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +148,19 @@ class SearchResult:
     samples_saved: float = 0.0
     evaluators_started: int = 0
     busy_share: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class EventExamples:
+    """One training sample of each class, for the report to draw (event_examples.npz).
+
+    Attributes:
+        samples: [K, T, 2, H, W] uint8 counts of events, OFF before ON.
+        class_names: Names of the K classes.
+    """
+
+    samples: NDArray[np.uint8]
+    class_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)

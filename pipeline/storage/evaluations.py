@@ -1,0 +1,109 @@
+"""Tables of evaluations as Parquet: the only place where a measurement is flattened into columns."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.storage.records import EvaluationRow
+from snn.fitness import Evaluation
+
+_SCHEMA = pa.schema(
+    [
+        ("candidate_id", pa.int64()),
+        ("generation", pa.int64()),
+        ("architecture", pa.string()),
+        ("parents", pa.list_(pa.int64())),
+        ("accuracy", pa.float64()),
+        ("spikes", pa.float64()),
+        ("fitness", pa.float64()),
+        ("firing_rate", pa.float64()),
+        ("num_samples", pa.int64()),
+        ("synops", pa.float64()),
+        ("spikes_per_layer", pa.map_(pa.string(), pa.float64())),
+        ("firing_rate_per_layer", pa.map_(pa.string(), pa.float64())),
+        ("error", pa.string()),
+        ("worker", pa.string()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+
+def to_parquet(rows: Sequence[EvaluationRow]) -> bytes:
+    """The rows as the bytes of a Parquet file.
+
+    Multiply-accumulates are not stored: the schema has no column for them, and they are the same for every
+    architecture of a backbone.
+    """
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([flat(row) for row in rows], schema=_SCHEMA), buffer)
+    return buffer.getvalue()
+
+
+def from_parquet(data: bytes, name: str) -> list[EvaluationRow]:
+    """Reads rows written by `to_parquet`.
+
+    Args:
+        data: The file's bytes.
+        name: The file, for the error message.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"'{name}' is damaged ({error}); delete it and run the search again.") from error
+    return [from_flat(values) for values in table.to_pylist()]
+
+
+def flat(row: EvaluationRow) -> dict[str, Any]:
+    """A row with the fields of its measurement beside its own, as in the table and in best.json."""
+    measured = row.evaluation
+    return {
+        "candidate_id": row.candidate_id,
+        "generation": row.generation,
+        "architecture": row.architecture,
+        "parents": list(row.parents),
+        "accuracy": measured and measured.accuracy,
+        "spikes": measured and measured.spikes,
+        "fitness": row.fitness,
+        "firing_rate": measured and measured.firing_rate,
+        "num_samples": measured.num_samples if measured else 0,
+        "spikes_per_layer": dict(measured.spikes_per_layer) if measured else {},
+        "firing_rate_per_layer": dict(measured.firing_rate_per_layer) if measured else {},
+        "error": row.error,
+        "worker": row.worker,
+        "seconds": row.seconds,
+        "synops": measured and measured.synops,
+    }
+
+
+def from_flat(values: dict[str, Any]) -> EvaluationRow:
+    """The inverse of `flat`."""
+    evaluation = None
+    if not values["error"]:
+        evaluation = Evaluation(
+            accuracy=values["accuracy"],
+            spikes=values["spikes"],
+            firing_rate=values["firing_rate"],
+            num_samples=values["num_samples"],
+            synops=values["synops"],
+            spikes_per_layer=dict(values["spikes_per_layer"]),
+            firing_rate_per_layer=dict(values["firing_rate_per_layer"]),
+        )
+    return EvaluationRow(
+        candidate_id=values["candidate_id"],
+        generation=values["generation"],
+        architecture=values["architecture"],
+        parents=tuple(values["parents"]),
+        evaluation=evaluation,
+        fitness=values["fitness"],
+        error=values["error"],
+        worker=values["worker"],
+        seconds=values["seconds"],
+    )
