@@ -11,13 +11,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pipeline.config.tree import Config
 from pipeline.data import RunData
+from pipeline.storage.evaluations import from_parquet, to_parquet
+from pipeline.storage.files import Files, LocalFiles, read_bytes
 from pipeline.storage.records import EvaluationRow
-from pipeline.storage.run_folder import read_rows, write_rows
 from snn.user_cache import user_cache
 
 logger = logging.getLogger(__name__)
@@ -27,20 +27,22 @@ class EvaluationCache:
     """Evaluations with one super-network's weights and the same settings.
 
     Args:
-        folder: Folder of the files; created by the first write.
+        files: Where they are.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, files: Files) -> None:
+        self.files = files
         self._warned = False
 
     def read(self) -> dict[str, EvaluationRow]:
         """All evaluations by architecture; damaged files are skipped, as a cache only saves work."""
         rows: dict[str, EvaluationRow] = {}
-        for file in sorted(self.folder.glob("*.parquet")):
+        for name in self.files.list(""):
+            if not name.endswith(".parquet"):
+                continue
             try:
-                in_file = read_rows(file)
-            except ValueError as error:
+                in_file = from_parquet(read_bytes(self.files, name), name)
+            except (OSError, ValueError) as error:
                 logger.warning("a damaged file of the evaluation cache is skipped: %s", error)
                 continue
             rows |= {row.architecture: row for row in in_file if not row.error}
@@ -53,7 +55,7 @@ class EvaluationCache:
         texts = "/".join(sorted(row.architecture for row in rows))
         name = hashlib.sha256(texts.encode()).hexdigest()[:24]
         try:
-            write_rows(self.folder / f"{name}.parquet", rows)
+            self.files.put(f"{name}.parquet", to_parquet(rows))
         except OSError as error:
             if not self._warned:
                 logger.warning("the evaluation cache cannot be written: %s", error)
@@ -65,7 +67,7 @@ def open_cache(
 ) -> EvaluationCache:
     """The cache of a run's search, in the user's cache folder; the arguments are those of `cache_key`."""
     key = cache_key(config, data, weights_sha256=weights_sha256, engine=engine)
-    return EvaluationCache(user_cache() / "evaluations" / key)
+    return EvaluationCache(LocalFiles(user_cache() / "evaluations" / key))
 
 
 def cache_key(config: Config, data: RunData, *, weights_sha256: str, engine: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from ray import tune
 from pipeline.config.tree import Config, config_from_json
 from pipeline.data import RunData, load_data
 from pipeline.networks import make_network
+from pipeline.search.answers import Answer
 from pipeline.search.weights import SharedWeights
 from snn.engines.engine import EngineSpec, load_engine
 from snn.engines.inference import InferenceNetwork
@@ -31,8 +33,8 @@ class Evaluator(tune.Trainable):
     """Scores candidates on D_val with the super-network's weights.
 
     A trial's config holds `candidates`, a list of (id, architecture as text), and `threshold`, the fitness
-    below which a candidate is of no use (or None). Its one result holds `answers`: for each candidate the
-    fields of Evaluation, or the error that its evaluation raised.
+    below which a candidate may be stopped early (or None). Its one result holds `answers`, an Answer for
+    each candidate.
 
     A trial that takes too long ends its process; Tune starts another one and tries again.
     """
@@ -94,31 +96,28 @@ class Evaluator(tune.Trainable):
         if self.setup_error:
             return {"setup_error": self.setup_error, "done": True}
         busy = time.perf_counter() - start
-        for answer in answers:
-            answer |= {"worker": self.worker, "seconds": busy / len(answers)}
         return {
-            "answers": answers,
+            "answers": [replace(a, worker=self.worker, seconds=busy / len(answers)) for a in answers],
             "busy_seconds": busy,
             "cpu_seconds": time.process_time() - cpu_start,
             "done": True,
         }
 
-    def _answers(self) -> list[dict[str, Any]]:
-        """Evaluates the group together; if that raises, each alone, so that one cannot take others along."""
+    def _answers(self) -> list[Answer]:
+        """Evaluates the group together; if that raises, each candidate alone, so that one fails by itself."""
         try:
             return self._evaluate(self.candidates)
         except Exception as error:
             if len(self.candidates) == 1:
                 logger.exception("the evaluation of %s failed", self.candidates[0][1])
-                message = f"{type(error).__name__}: {error}"
-                return [{"candidate_id": self.candidates[0][0], "error": message}]
-        group, answers = self.candidates, []
+                return [Answer(self.candidates[0][0], error=f"{type(error).__name__}: {error}")]
+        group, answers = self.candidates, list[Answer]()
         for candidate in group:
             self.candidates = [candidate]
             answers += self._answers()
         return answers
 
-    def _evaluate(self, candidates: list[tuple[int, Architecture]]) -> list[dict[str, Any]]:
+    def _evaluate(self, candidates: list[tuple[int, Architecture]]) -> list[Answer]:
         results = evaluate_architectures(
             self.network,
             [architecture for _, architecture in candidates],
@@ -126,13 +125,10 @@ class Evaluator(tune.Trainable):
             num_threads=self.engine.num_threads,
             stop=None if self.threshold is None else self._cannot_reach(self.threshold),
         )
-        return [
-            {**vars(result), "candidate_id": i, "error": ""}
-            for (i, _), result in zip(candidates, results, strict=True)
-        ]
+        return [Answer(i, result) for (i, _), result in zip(candidates, results, strict=True)]
 
     def _cannot_reach(self, threshold: float) -> Callable[[Evaluation], bool]:
-        """Whether the best that can still come of a candidate is below a fitness."""
+        """Tells whether a candidate's fitness must end below the threshold, whatever the samples left give."""
 
         def stop(so_far: Evaluation) -> bool:
             bound = best_possible_fitness(
@@ -146,9 +142,9 @@ class Evaluator(tune.Trainable):
         return stop
 
     def _check_weights(self) -> None:
-        """After every trial, so that no result of changed weights is ever handed in."""
+        """Refuses the trial's results if the shared weights have changed."""
         if not self.weights.intact():
             self.setup_error = (
-                f"{self.worker}: somebody wrote into the super-network's weights in shared memory. Nothing "
+                f"{self.worker}: the super-network's weights in shared memory were overwritten. Nothing "
                 "that was evaluated with them is kept; run the search again."
             )

@@ -6,35 +6,36 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray import tune
-from safetensors.numpy import save_file
 
+from pipeline.algorithms.ask_tell import ArchitectureSearch
 from pipeline.algorithms.choose import make_search
 from pipeline.config.tree import Config
 from pipeline.console import SearchProgress, say
 from pipeline.data import RunData, load_data
 from pipeline.formats import duration
 from pipeline.networks import load_supernet
-from pipeline.ray_session import Resources, ray_session
+from pipeline.ray_session import Resources
 from pipeline.search.estimate import estimate_seconds
-from pipeline.search.evaluation_cache import open_cache
+from pipeline.search.evaluation_cache import EvaluationCache, open_cache
 from pipeline.search.evaluator import Evaluator
-from pipeline.search.searcher import EvolutionSearcher
+from pipeline.search.results import Results
+from pipeline.search.searcher import AskTellSearcher
 from pipeline.search.trials import run_trials
 from pipeline.search.weights import start_weights_holder
-from pipeline.storage.files import file_sha256, write_json, write_with
 from pipeline.storage.records import Cost, EvaluationRow, SearchResult, SupernetResult
-from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.run_folder import FOLDED_WEIGHTS, SUPERNET_WEIGHTS, RunFolder
 from snn.engines.device import Device, find_cpu, find_device
 from snn.engines.engine import EngineSpec, choose_engine, make_inference, pack_weights
 from snn.engines.inference import InferenceNetwork
 from snn.model.network import SpikingNetwork
 
 
-def search(run: RunFolder, config: Config) -> SearchResult:
+def search(run: RunFolder, config: Config, resources: Resources) -> SearchResult:
     """Searches with the super-network of `run`; what was evaluated before is not evaluated again.
 
     Raises:
@@ -43,67 +44,155 @@ def search(run: RunFolder, config: Config) -> SearchResult:
         OSError: Results cannot be written.
         RuntimeError: An evaluator could not start, or every evaluation failed.
     """
+    start = time.perf_counter()
+    prepared = _prepare(run, config, resources)
+    with SearchProgress(prepared.algorithm, start) as progress:
+        searcher = AskTellSearcher(
+            prepared.algorithm,
+            Results(
+                prepared.known,
+                run=run,
+                cache=prepared.cache,
+                num_samples=len(prepared.data.search_val()),
+                show=progress.update,
+            ),
+            num_workers=resources.num_workers,
+            racing=config.search.racing,
+            speculate=True,
+        )
+        trials = _run(run, config, resources, prepared, searcher)
+    result = _conclude(config, resources, prepared, searcher, trials, time.perf_counter() - start)
+    run.close_evaluations(searcher.results.table)
+    run.write_best(result)
+    return result
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """All that a search starts from.
+
+    Attributes:
+        supernet: Result of stage 1.
+        algorithm: The search.
+        data: Samples of the run.
+        device: Device of a worker.
+        engine: How candidates are evaluated.
+        cache: Evaluations shared with other runs; None if the settings leave the cache alone.
+        known: Evaluations of an earlier attempt or of other runs, by architecture.
+    """
+
+    supernet: SupernetResult
+    algorithm: ArchitectureSearch
+    data: RunData
+    device: Device
+    engine: EngineSpec
+    cache: EvaluationCache | None
+    known: dict[str, EvaluationRow]
+
+
+def _prepare(run: RunFolder, config: Config, resources: Resources) -> _Prepared:
     supernet = run.read_supernet()
     algorithm = make_search(config, supernet.spikes_reference)
     data = load_data(config)
-    table: list[EvaluationRow] = []
-    start = time.perf_counter()
-    with ray_session(config) as resources:
-        device = _worker_device(resources)
-        spec = _choose_engine(config, device)
-        cache = open_cache(config, data, weights_sha256=supernet.weights_sha256, engine=spec.identity(device))
-        known = cache.read() if config.search.cache else {}
-        known |= {row.architecture: row for row in run.read_evaluations() if not row.error}
-        num_val = len(data.search_val())
+    device = _worker_device(resources)
+    engine = _choose_engine(config, device)
+    cache = None
+    if config.search.cache:
+        identity = engine.identity(device)
+        cache = open_cache(config, data, weights_sha256=supernet.weights_sha256, engine=identity)
+    known = {} if cache is None else cache.read()
+    known |= {row.architecture: row for row in run.read_evaluations() if not row.error}
+    return _Prepared(supernet, algorithm, data, device, engine, cache, known)
 
-        def keep(rows: list[EvaluationRow]) -> None:
-            if config.search.cache:
-                cache.append([row for row in rows if not row.error and row.num_samples == num_val])
 
-        with SearchProgress(algorithm, start) as progress:
+def _run(
+    run: RunFolder, config: Config, resources: Resources, prepared: _Prepared, searcher: AskTellSearcher
+) -> list[dict[str, Any]]:
+    """Runs the trials and returns their results.
 
-            def on_rows(rows: list[EvaluationRow]) -> None:
-                run.append_evaluations(rows)
-                keep([row for row in rows if row.architecture not in searcher.known])
-                table.extend(rows)
-                progress.update(rows)
+    Raises:
+        RuntimeError: An evaluator could not start.
+        Exception: What went wrong when results were stored.
+    """
+    engine, data = prepared.engine, prepared.data
+    network = load_supernet(run, config.network, data) if engine.repacks_weights else None
+    with _weights_actor(run, engine, prepared.supernet, network) as weights_actor:
+        if network and engine.scales_with_threads and config.search.algorithm == "exhaustive":
+            inference = make_inference(network, engine.name)
+            _say_how_long(config, data, inference, resources, len(prepared.known))
+        trainable = tune.with_parameters(
+            Evaluator,
+            run_config=config.to_json(),
+            weights_actor=weights_actor,
+            engine=engine,
+            device_type=prepared.device.type,
+            spikes_reference=prepared.supernet.spikes_reference,
+        )
+        trials = run_trials(
+            searcher,
+            trainable,
+            num_workers=resources.num_workers,
+            cpus=config.threads_per_worker,
+            gpus=resources.gpus_per_worker,
+        )
+    if searcher.failure:
+        raise searcher.failure
+    if searcher.setup_error:
+        raise RuntimeError(f"An evaluator could not start or continue: {searcher.setup_error}")
+    return trials
 
-            searcher = EvolutionSearcher(
-                algorithm,
-                num_workers=resources.num_workers,
-                known=known,
-                on_rows=on_rows,
-                on_extras=keep,
-                racing=config.search.racing,
-            )
-            network = load_supernet(run, config.network, data) if spec.repacks_weights else None
-            with _weights_actor(run, spec, supernet, network) as weights_actor:
-                if network and spec.scales_with_threads and config.search.algorithm == "exhaustive":
-                    _say_how_long(config, data, make_inference(network, spec.name), resources, len(known))
-                trainable = tune.with_parameters(
-                    Evaluator,
-                    run_config=config.to_json(),
-                    weights_actor=weights_actor,
-                    engine=spec,
-                    device_type=device.type,
-                    spikes_reference=supernet.spikes_reference,
-                )
-                trials = run_trials(
-                    searcher,
-                    trainable,
-                    num_workers=resources.num_workers,
-                    cpus=config.threads_per_worker,
-                    gpus=resources.gpus_per_worker,
-                )
-        if searcher.failure:
-            raise searcher.failure
-        if searcher.setup_error:
-            raise RuntimeError(f"An evaluator could not start or go on: {searcher.setup_error}")
-    seconds = time.perf_counter() - start
-    result = _result(searcher, config, resources, table, trials, seconds, engine=spec.name, num_val=num_val)
-    run.close_evaluations(table)
-    write_json(run.best_file, result)
-    return result
+
+def _conclude(
+    config: Config,
+    resources: Resources,
+    prepared: _Prepared,
+    searcher: AskTellSearcher,
+    trials: list[dict[str, Any]],
+    seconds: float,
+) -> SearchResult:
+    rows = searcher.results.table
+    best = _chosen(config, prepared.algorithm, rows)
+    num_val = searcher.results.num_samples
+    samples = [row.evaluation.num_samples for row in rows if row.evaluation is not None]
+    total = {name: sum(trial.get(name, 0.0) for trial in trials) for name in ("busy_seconds", "cpu_seconds")}
+    workers = {answer.worker for trial in trials for answer in trial.get("answers", ())}
+    gpu_seconds = seconds * resources.num_workers * resources.gpus_per_worker
+    return SearchResult(
+        best=best,
+        algorithm=config.search.algorithm,
+        spike_exponent=config.search.spike_exponent,
+        spikes_reference=prepared.supernet.spikes_reference,
+        num_evaluations=len(rows),
+        num_failed=len(rows) - len(samples),
+        space_size=len(prepared.algorithm.space),
+        num_workers=resources.num_workers,
+        cost=Cost(seconds, total["cpu_seconds"], gpu_seconds),
+        engine=prepared.engine.name,
+        num_known=searcher.results.num_known,
+        num_extras=searcher.ahead.num_started if searcher.ahead else 0,
+        num_stopped=sum(number < num_val for number in samples),
+        samples_saved=1 - sum(samples) / (num_val * len(samples)),
+        evaluators_started=len(workers),
+        busy_share=total["busy_seconds"] / (seconds * resources.num_workers),
+    )
+
+
+def _chosen(config: Config, algorithm: ArchitectureSearch, rows: list[EvaluationRow]) -> EvaluationRow:
+    """The row of the best candidate.
+
+    Raises:
+        RuntimeError: Every evaluation failed.
+    """
+    assert algorithm.finished, "Tune ended the run before the search was finished"
+    ranking = algorithm.ranking()
+    if not ranking:
+        errors = sorted({row.error for row in rows})
+        raise RuntimeError(f"All {len(algorithm.results)} evaluations failed: {'; '.join(errors)[:1000]}")
+    best = next(row for row in rows if row.candidate_id == ranking[0].id)
+    budget = config.search.max_spikes
+    if budget is not None and best.evaluation is not None and best.evaluation.spikes > budget:
+        say(f"  no candidate keeps search.max_spikes = {budget:,.0f}; the chosen one has the fewest spikes")
+    return best
 
 
 def _worker_device(resources: Resources) -> Device:
@@ -127,24 +216,21 @@ def _choose_engine(config: Config, device: Device) -> EngineSpec:
 
 @contextmanager
 def _weights_actor(
-    run: RunFolder, spec: EngineSpec, supernet: SupernetResult, network: SpikingNetwork | None
+    run: RunFolder, engine: EngineSpec, supernet: SupernetResult, network: SpikingNetwork | None
 ) -> Iterator[str]:
     """The name of the actor that hands out the weights: as stored, or packed if there is a `network`."""
     name = f"weights-{uuid.uuid4().hex}"
-    file, sha256 = run.supernet_weights_file, supernet.weights_sha256
+    file, sha256 = SUPERNET_WEIGHTS, supernet.weights_sha256
     try:
         if network is not None:
-            arrays = pack_weights(spec, network)
-            file = run.folded_weights_file
-            write_with(file, lambda path: save_file(arrays, path))
-            sha256 = file_sha256(file)
-        holder = start_weights_holder(file, sha256, name=name)
+            file, sha256 = FOLDED_WEIGHTS, run.write_folded_weights(pack_weights(engine, network))
+        holder = start_weights_holder(run.files, file, sha256, name=name)
         try:
             yield name
         finally:
             ray.kill(holder)
     finally:
-        run.folded_weights_file.unlink(missing_ok=True)
+        run.files.delete(FOLDED_WEIGHTS)
 
 
 def _say_how_long(
@@ -157,49 +243,4 @@ def _say_how_long(
     say(
         f"  {len(space):,} architectures on {len(samples):,} samples with {resources.num_workers} workers: "
         f"about {duration(seconds / (resources.num_workers * config.threads_per_worker))}"
-    )
-
-
-def _result(
-    searcher: EvolutionSearcher,
-    config: Config,
-    resources: Resources,
-    rows: list[EvaluationRow],
-    trials: list[dict[str, Any]],
-    seconds: float,
-    *,
-    engine: str,
-    num_val: int,
-) -> SearchResult:
-    algorithm = searcher.search
-    assert algorithm.finished, "Tune ended the run before the search was finished"
-    ranking = algorithm.ranking()
-    if not ranking:
-        errors = sorted({row.error for row in rows})
-        raise RuntimeError(f"All {len(algorithm.results)} evaluations failed: {'; '.join(errors)[:1000]}")
-    best = next(row for row in rows if row.candidate_id == ranking[0].id)
-    budget = config.search.max_spikes
-    if budget is not None and best.spikes is not None and best.spikes > budget:
-        say(f"  no candidate keeps search.max_spikes = {budget:,.0f}; the chosen one has the fewest spikes")
-    scored = [row for row in rows if not row.error]
-    total = {name: sum(trial.get(name, 0.0) for trial in trials) for name in ("busy_seconds", "cpu_seconds")}
-    gpu_seconds = seconds * resources.num_workers * resources.gpus_per_worker
-    workers = {answer["worker"] for trial in trials for answer in trial.get("answers", ())}
-    return SearchResult(
-        best=best,
-        algorithm=config.search.algorithm,
-        spike_exponent=config.search.spike_exponent,
-        spikes_reference=algorithm.settings.spikes_reference,
-        num_evaluations=len(rows),
-        num_failed=sum(bool(row.error) for row in rows),
-        space_size=len(algorithm.space),
-        num_workers=resources.num_workers,
-        cost=Cost(seconds, total["cpu_seconds"], gpu_seconds),
-        engine=engine,
-        num_known=searcher.num_known,
-        num_extras=searcher.num_extras,
-        num_stopped=sum(row.num_samples < num_val for row in scored),
-        samples_saved=1 - sum(row.num_samples for row in scored) / (num_val * len(scored)),
-        evaluators_started=len(workers),
-        busy_share=total["busy_seconds"] / (seconds * resources.num_workers),
     )

@@ -7,13 +7,13 @@ from typing import Any
 
 from ray import tune
 
-from pipeline.search.searcher import EvolutionSearcher
+from pipeline.search.searcher import AskTellSearcher
 
 _TRIES_PER_TRIAL = 3
 
 
 def run_trials(
-    searcher: EvolutionSearcher, trainable: Any, *, num_workers: int, cpus: float = 1, gpus: float = 0
+    searcher: AskTellSearcher, trainable: Any, *, num_workers: int, cpus: float = 1, gpus: float = 0
 ) -> list[dict[str, Any]]:
     """Runs trials until the searcher is finished; returns the results of the trials.
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 import logging
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
-from pipeline.storage.files import check_sha256
+from pipeline.storage.files import Files, read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +31,10 @@ class WeightsHandle:
 
     Attributes:
         ref: The object in the store.
-        file: The file they were read from, on the actor's node.
-        sha256: Hash of the file; identifies the weights.
         checksum: `checksum` of the arrays.
     """
 
     ref: ray.ObjectRef
-    file: str
-    sha256: str
     checksum: int
 
 
@@ -47,31 +42,33 @@ class WeightsHolder:
     """Reads a safetensors file once and puts it into the object store.
 
     Args:
-        file: The weights.
-        sha256: Expected hash of the file.
+        files: Where the file is.
+        name: Its name there.
+        sha256: Its expected hash.
 
     Raises:
         ValueError: The file's hash differs: it was damaged or replaced.
     """
 
-    def __init__(self, file: str, sha256: str) -> None:
-        self.handle = _put(file, sha256)
+    def __init__(self, files: Files, name: str, sha256: str) -> None:
+        self.files = files
+        self.name = name
+        self.sha256 = sha256
+        self.handle = self._put()
 
     def hand_out(self, lost: str = "") -> WeightsHandle:
         """The handle of the weights; stores them again if the current object is the one called `lost`."""
         if lost == self.handle.ref.hex():
-            logger.warning("the weights are lost from the object store; reading %s again", self.handle.file)
-            self.handle = _put(self.handle.file, self.handle.sha256)
+            logger.warning("the weights are lost from the object store; reading %s again", self.name)
+            self.handle = self._put()
         return self.handle
 
-
-def _put(file: str, sha256: str) -> WeightsHandle:
-    check_sha256(Path(file), sha256)
-    weights = load_file(file)
-    return WeightsHandle(ray.put(weights), file, sha256, checksum(weights))
+    def _put(self) -> WeightsHandle:
+        weights = load(read_weights(self.files, self.name, self.sha256))
+        return WeightsHandle(ray.put(weights), checksum(weights))
 
 
-def start_weights_holder(file: Path, sha256: str, *, name: str) -> Any:
+def start_weights_holder(files: Files, file: str, sha256: str, *, name: str) -> Any:
     """Starts the actor under a name by which evaluators find it, on this node, which has the file.
 
     Ray restarts it when it dies.
@@ -83,7 +80,7 @@ def start_weights_holder(file: Path, sha256: str, *, name: str) -> Any:
     actor: Any = (
         ray.remote(WeightsHolder)
         .options(name=name, num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
-        .remote(str(file.resolve()), sha256)
+        .remote(files, file, sha256)
     )
     try:
         ray.get(actor.hand_out.remote())

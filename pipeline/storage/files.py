@@ -13,6 +13,7 @@ class Files(Protocol):
     """Files by name below one root; a name is a relative path with "/" between its parts.
 
     A file is whole or absent: readers never meet half a file, and a writer that is killed leaves none.
+    `str(files)` names the root in messages.
     """
 
     def open(self, name: str) -> BinaryIO:
@@ -49,7 +50,11 @@ class LocalFiles:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = Path(root)
+        self._shown = Path(root)
+        self.root = Path(root).resolve()  # other processes have other working directories
+
+    def __str__(self) -> str:
+        return str(self._shown)
 
     def open(self, name: str) -> BinaryIO:
         return open(self.root / name, "rb")
@@ -66,7 +71,7 @@ class LocalFiles:
             os.replace(temporary, path)
         except OSError as error:
             raise OSError(
-                f"'{path}' cannot be written: {error}. Earlier files are intact; remove the cause and give "
+                f"'{self._shown / name}' cannot be written: {error}. Earlier files are intact; remove the cause and give "
                 "the same command again."
             ) from error
         finally:
@@ -106,7 +111,7 @@ def read_weights(files: Files, name: str, sha256: str) -> bytes:
     actual = hashlib.sha256(data).hexdigest()
     if actual != sha256:
         raise ValueError(
-            f"Weights file '{name}' has SHA-256 {actual}, expected {sha256}: it was damaged or replaced "
+            f"Weights file '{files}/{name}' has SHA-256 {actual}, expected {sha256}: it was damaged or replaced "
             "since it was written. Restore it, or delete it with supernet.json and train again."
         )
     return data

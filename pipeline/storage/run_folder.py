@@ -1,112 +1,73 @@
-"""The run folder: the name of every file in it, how each is read and checked.
+"""The run folder: the name of every file in it, and how each is written, read and checked.
 
 A stage is finished when its last file exists.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import json
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.config.tree import Config, config_from_json, list_differences
-from pipeline.storage.files import check_sha256, write_bytes, write_json, write_with
+from pipeline.json_values import from_json, to_json
+from pipeline.storage.curves import write_curves
+from pipeline.storage.evaluations import flat, from_flat, from_parquet, to_parquet
+from pipeline.storage.files import Files, LocalFiles, read_bytes, read_weights, sha256_of
 from pipeline.storage.records import (
-    Cost,
     EpochRecord,
     EvaluationRow,
-    PaperProtocol,
+    EventExamples,
     ReplayResult,
     RetrainResult,
     SearchResult,
     SupernetResult,
 )
-from snn.fitness import Evaluation, TimeCourse
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_T = TypeVar("_T")
+
+CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
+SUPERNET = "supernet.json"
+SUPERNET_WEIGHTS = "supernet.safetensors"
+FOLDED_WEIGHTS = "supernet_folded.safetensors"
+SUPERNET_CHECKPOINT = "supernet_checkpoint.pt"
+EVALUATIONS = "evaluations.parquet"
+EVALUATION_PARTS = "evaluations"
+BEST = "best.json"
+REPLAY = "replay.json"
+EVENT_EXAMPLES = "event_examples.npz"
+REPORT_JSON = "report.json"
+REPORT_HTML = "report.html"
+_RETRAINED = "retrained"
 
 
 class RunFolder:
-    """Reads and writes the files of one run.
+    """Writes and reads the files of one run.
 
     Args:
-        path: The folder; made when something is written.
+        path: The folder, as it is shown to people.
+        files: Where the files are; by default below `path` on the local file system.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: Files | None = None) -> None:
         self.path = Path(path)
+        self.files: Files = files or LocalFiles(self.path)
 
-    @property
-    def config_file(self) -> Path:
-        return self.path / "config.json"
+    def shown(self, name: str) -> str:
+        """A file's name as it is shown to people."""
+        return str(self.path / name)
 
-    @property
-    def environment_file(self) -> Path:
-        return self.path / "environment.json"
-
-    @property
-    def supernet_weights_file(self) -> Path:
-        return self.path / "supernet.safetensors"
-
-    @property
-    def supernet_file(self) -> Path:
-        return self.path / "supernet.json"
-
-    @property
-    def folded_weights_file(self) -> Path:
-        return self.path / "supernet_folded.safetensors"
-
-    @property
-    def supernet_checkpoint_file(self) -> Path:
-        return self.path / "supernet_checkpoint.pt"
-
-    @property
-    def evaluations_file(self) -> Path:
-        return self.path / "evaluations.parquet"
-
-    @property
-    def evaluation_parts(self) -> Path:
-        return self.path / "evaluations"
-
-    @property
-    def best_file(self) -> Path:
-        return self.path / "best.json"
-
-    @property
-    def replay_file(self) -> Path:
-        return self.path / "replay.json"
-
-    def curves_folder(self, training: str) -> Path:
-        return self.path / "tensorboard" / training
-
-    @property
-    def event_examples_file(self) -> Path:
-        return self.path / "event_examples.npz"
-
-    @property
-    def report_json_file(self) -> Path:
-        return self.path / "report.json"
-
-    @property
-    def report_html_file(self) -> Path:
-        return self.path / "report.html"
-
-    def retrained(self, number: int) -> Path:
-        return self.path / "retrained" / str(number)
-
-    def retrained_metrics_file(self, number: int) -> Path:
-        return self.retrained(number) / "metrics.json"
-
-    def retrained_weights_file(self, number: int) -> Path:
-        return self.retrained(number) / "weights.safetensors"
-
-    def retrained_checkpoint_file(self, number: int) -> Path:
-        return self.retrained(number) / "checkpoint.pt"
+    # Settings and environment
 
     def check(self, config: Config) -> None:
         """Checks that the folder is new or was made with the same settings.
@@ -114,7 +75,7 @@ class RunFolder:
         Raises:
             ValueError: The folder holds a run of other settings; the message lists the differences.
         """
-        if not self.config_file.exists():
+        if not self.files.exists(CONFIG):
             return
         if differences := list_differences(self.read_config().identity(), config.identity()):
             raise ValueError(
@@ -122,10 +83,10 @@ class RunFolder:
                 "Choose another folder with --run-dir, or give the settings the folder was made with."
             )
 
-    def keep(self, config: Config) -> None:
-        """Writes the settings into a new folder."""
-        if not self.config_file.exists():
-            write_json(self.config_file, config.to_json())
+    def write_config(self, config: Config) -> None:
+        """Writes the settings, unless the folder has some."""
+        if not self.files.exists(CONFIG):
+            self._write_json(CONFIG, config)
 
     def read_config(self) -> Config:
         """The settings the folder was made with.
@@ -134,151 +95,215 @@ class RunFolder:
             FileNotFoundError: The folder holds no run.
             ValueError: The file is damaged or of another version.
         """
-        values = self._read(self.config_file, "start one with: python launch.py run NAME")
+        values = self._read_json(CONFIG, "start one with: python launch.py run NAME")
         try:
             return config_from_json(values)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"'{self.config_file}' cannot be read: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"'{self.shown(CONFIG)}' cannot be read: {error}") from error
+
+    def has_environment(self) -> bool:
+        return self.files.exists(ENVIRONMENT)
+
+    def write_environment(self, facts: Mapping[str, Any]) -> None:
+        self._write_json(ENVIRONMENT, facts)
 
     def read_environment(self) -> dict[str, Any]:
-        return self._read(self.environment_file, "start a run with: python launch.py run NAME")
+        return self._read_json(ENVIRONMENT, "start a run with: python launch.py run NAME")
+
+    def has_event_examples(self) -> bool:
+        return self.files.exists(EVENT_EXAMPLES)
+
+    def write_event_examples(self, examples: EventExamples) -> None:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, samples=examples.samples, class_names=np.array(examples.class_names))
+        self.files.put(EVENT_EXAMPLES, buffer.getvalue())
+
+    def read_event_examples(self) -> EventExamples | None:
+        """The examples; None if the run has none.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        if not self.has_event_examples():
+            return None
+        shown = self.shown(EVENT_EXAMPLES)
+        try:
+            with np.load(io.BytesIO(read_bytes(self.files, EVENT_EXAMPLES)), allow_pickle=False) as arrays:
+                samples, names = arrays["samples"], arrays["class_names"].tolist()
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(f"'{shown}' is damaged ({error}); delete it and run again.") from error
+        if samples.ndim != 5 or samples.shape[2] != 2 or len(samples) != len(names):
+            raise ValueError(
+                f"'{shown}' must hold samples [K, T, 2, H, W] and K class names, got {list(samples.shape)} and "
+                f"{len(names)} names; delete it and run again."
+            )
+        return EventExamples(samples, tuple(names))
+
+    # Stage 1
+
+    def has_supernet(self) -> bool:
+        return self.files.exists(SUPERNET)
+
+    def write_supernet(self, result: SupernetResult) -> None:
+        self._write_json(SUPERNET, result)
 
     def read_supernet(self) -> SupernetResult:
-        values = self._read(self.supernet_file, f"train it with: python launch.py train-supernet {self.path}")
-        history = tuple(EpochRecord(**record) for record in values.pop("history"))
-        return SupernetResult(history=history, cost=Cost(**values.pop("cost")), **values)
+        advice = f"train it with: python launch.py train-supernet {self.path}"
+        return self._read_record(SUPERNET, SupernetResult, advice)
 
-    def read_supernet_weights(self) -> dict[str, Any]:
+    def write_supernet_weights(self, weights: Mapping[str, Tensor]) -> str:
+        """Writes a state dict and returns the SHA-256 of the file."""
+        from safetensors.torch import save
+
+        return self._put_hashed(SUPERNET_WEIGHTS, save(_contiguous(weights)))
+
+    def copy_supernet_weights(self, source: RunFolder) -> None:
+        """Takes over the weights of another run.
+
+        Raises:
+            ValueError: They do not have the hash they were written with.
+        """
+        data = read_weights(source.files, SUPERNET_WEIGHTS, source.read_supernet().weights_sha256)
+        self.files.put(SUPERNET_WEIGHTS, data)
+
+    def read_supernet_weights(self) -> dict[str, Tensor]:
         """The super-network's state dict.
 
         Raises:
             ValueError: The file does not have the hash it was written with.
         """
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
-        check_sha256(self.supernet_weights_file, self.read_supernet().weights_sha256)
-        return load_file(self.supernet_weights_file)
+        return load(read_weights(self.files, SUPERNET_WEIGHTS, self.read_supernet().weights_sha256))
 
-    def read_best(self) -> SearchResult:
-        values = self._read(self.best_file, f"search with: python launch.py search {self.path}")
-        best = _evaluation_row(values.pop("best"))
-        return SearchResult(best=best, cost=Cost(**values.pop("cost")), **values)
+    def write_folded_weights(self, arrays: Mapping[str, Any]) -> str:
+        """Writes weights in an engine's layout, for the length of a search; returns the file's SHA-256."""
+        from safetensors.numpy import save
 
-    def read_retrained(self, number: int) -> RetrainResult:
-        values = self._read(
-            self.retrained_metrics_file(number), f"retrain with: python launch.py retrain {self.path}"
-        )
-        paper, course = values.pop("paper_protocol"), values.pop("time_course", None)
-        return RetrainResult(
-            test=Evaluation(**values.pop("test")),
-            paper_protocol=PaperProtocol(**paper) if paper else None,
-            cost=Cost(**values.pop("cost")),
-            history=tuple(EpochRecord(**record) for record in values.pop("history")),
-            time_course=TimeCourse(**course) if course else None,
-            **values,
-        )
+        return self._put_hashed(FOLDED_WEIGHTS, save(dict(arrays)))
 
-    def retrained_numbers(self) -> list[int]:
-        """Numbers of the networks whose retraining is finished."""
-        metrics = (self.path / "retrained").glob("*/metrics.json")
-        return sorted(int(file.parent.name) for file in metrics)
+    # Stage 2
 
-    def append_evaluations(self, rows: list[EvaluationRow]) -> None:
+    def append_evaluations(self, rows: Sequence[EvaluationRow]) -> None:
         """Stores the rows of one trial; each call adds a file, so that nothing earlier can be harmed."""
         content = hashlib.sha256("/".join(row.architecture for row in rows).encode()).hexdigest()
         name = f"{rows[0].candidate_id:06d}-{content[:8]}.parquet"
-        write_rows(self.evaluation_parts / name, rows)
+        self.files.put(f"{EVALUATION_PARTS}/{name}", to_parquet(rows))
 
     def read_evaluations(self) -> list[EvaluationRow]:
         """All rows stored so far, by candidate id; failures of an earlier attempt after the others."""
-        files = [self.evaluations_file] if self.evaluations_file.exists() else []
-        files = files or sorted(self.evaluation_parts.glob("*.parquet"))
-        rows = [row for file in files for row in read_rows(file)]
+        names = [EVALUATIONS] if self.files.exists(EVALUATIONS) else self.evaluation_parts()
+        rows = [
+            row for name in names for row in from_parquet(read_bytes(self.files, name), self.shown(name))
+        ]
         return sorted(rows, key=lambda row: (bool(row.error), row.candidate_id))
 
-    def close_evaluations(self, rows: list[EvaluationRow]) -> None:
+    def evaluation_parts(self) -> list[str]:
+        """Names of the files of trials, while a search is not finished."""
+        return [name for name in self.files.list(EVALUATION_PARTS) if name.endswith(".parquet")]
+
+    def close_evaluations(self, rows: Sequence[EvaluationRow]) -> None:
         """Writes the finished search's rows to evaluations.parquet and removes the parts."""
-        write_rows(self.evaluations_file, sorted(rows, key=lambda row: row.candidate_id))
-        for part in self.evaluation_parts.glob("*.parquet"):
-            part.unlink()
+        self.files.put(EVALUATIONS, to_parquet(sorted(rows, key=lambda row: row.candidate_id)))
+        for part in self.evaluation_parts():
+            self.files.delete(part)
+
+    def has_best(self) -> bool:
+        return self.files.exists(BEST)
+
+    def write_best(self, result: SearchResult) -> None:
+        self._write_json(BEST, to_json(result) | {"best": flat(result.best)})
+
+    def read_best(self) -> SearchResult:
+        values = self._read_json(BEST, f"search with: python launch.py search {self.path}")
+        try:
+            best = from_flat(values.pop("best"))
+            return from_json({**values, "best": to_json(best)}, SearchResult)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._damaged(BEST, error) from error
+
+    # Stage 3
+
+    def checkpoint_of(self, number: int | None) -> str:
+        """Name of a training's checkpoint: of a retrained network, or of the super-network (None)."""
+        return SUPERNET_CHECKPOINT if number is None else f"{_RETRAINED}/{number}/checkpoint.pt"
+
+    def write_curves(self, number: int | None, record: EpochRecord) -> None:
+        """Adds an epoch to the TensorBoard curves of a training; `number` as in `checkpoint_of`."""
+        name = "supernet" if number is None else f"retrained-{number}"
+        write_curves(self.files, f"tensorboard/{name}", record)
+
+    def write_retrained(self, number: int, result: RetrainResult, weights: Mapping[str, Tensor]) -> None:
+        from safetensors.torch import save
+
+        self.files.put(f"{_RETRAINED}/{number}/weights.safetensors", save(_contiguous(weights)))
+        self._write_json(metrics_of(number), result)
+
+    def read_retrained(self, number: int) -> RetrainResult:
+        advice = f"retrain with: python launch.py retrain {self.path}"
+        return self._read_record(metrics_of(number), RetrainResult, advice)
+
+    def retrained_numbers(self) -> list[int]:
+        """Numbers of the networks whose retraining is finished."""
+        parts = [name.split("/") for name in self.files.list(_RETRAINED)]
+        return sorted(int(part[1]) for part in parts if part[2:] == ["metrics.json"])
+
+    # Analysis and report
+
+    def write_replay(self, results: Sequence[ReplayResult]) -> None:
+        self._write_json(REPLAY, {"results": results})
 
     def read_replay(self) -> list[ReplayResult]:
-        """What a replay of search algorithms found; empty if there was none."""
-        if not self.replay_file.exists():
+        """The results of a replay of search algorithms; empty if there was none."""
+        if not self.files.exists(REPLAY):
             return []
-        values = self._read(self.replay_file, f"replay with: python launch.py replay {self.path}")
-        return [_replay_result(result) for result in values["results"]]
-
-    def write_replay(self, results: list[ReplayResult]) -> None:
-        write_json(self.replay_file, {"results": [dataclasses.asdict(result) for result in results]})
-
-    def write_event_examples(self, arrays: dict[str, Any]) -> None:
-        """Writes one sample of each class, for the report to draw."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
-        write_bytes(self.event_examples_file, buffer.getvalue())
-
-    def _read(self, path: Path, advice: str) -> dict[str, Any]:
-        if not path.exists():
-            raise FileNotFoundError(f"'{path}' is missing; {advice}")
+        values = self._read_json(REPLAY, f"replay with: python launch.py replay {self.path}")
         try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"'{path}' is damaged ({error}); delete it and {advice}") from error
+            return [from_json(result, ReplayResult) for result in values["results"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._damaged(REPLAY, error) from error
+
+    def write_report(self, report: Mapping[str, Any], page: str) -> None:
+        self._write_json(REPORT_JSON, report)
+        self.files.put(REPORT_HTML, page.encode())
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file that a report's numbers come from."""
+        names = [CONFIG, ENVIRONMENT, SUPERNET, EVALUATIONS, BEST, REPLAY, EVENT_EXAMPLES]
+        names += [metrics_of(number) for number in self.retrained_numbers()]
+        return {name: sha256_of(self.files, name) for name in names if self.files.exists(name)}
+
+    def _put_hashed(self, name: str, data: bytes) -> str:
+        self.files.put(name, data)
+        return hashlib.sha256(data).hexdigest()
+
+    def _write_json(self, name: str, values: Any) -> None:
+        self.files.put(name, (json.dumps(to_json(values), indent=1) + "\n").encode())
+
+    def _read_json(self, name: str, advice: str) -> dict[str, Any]:
+        if not self.files.exists(name):
+            raise FileNotFoundError(f"'{self.shown(name)}' is missing; {advice}")
+        try:
+            values: dict[str, Any] = json.loads(read_bytes(self.files, name))
+        except ValueError as error:  # neither text nor JSON
+            raise ValueError(f"'{self.shown(name)}' is damaged ({error}); delete it and {advice}") from error
         return values
 
+    def _read_record(self, name: str, kind: type[_T], advice: str) -> _T:
+        values = self._read_json(name, advice)
+        try:
+            return from_json(values, kind)
+        except ValueError as error:
+            raise self._damaged(name, error) from error
 
-_ROW_SCHEMA = pa.schema(
-    [
-        ("candidate_id", pa.int64()),
-        ("generation", pa.int64()),
-        ("architecture", pa.string()),
-        ("parents", pa.list_(pa.int64())),
-        ("accuracy", pa.float64()),
-        ("spikes", pa.float64()),
-        ("fitness", pa.float64()),
-        ("firing_rate", pa.float64()),
-        ("num_samples", pa.int64()),
-        ("synops", pa.float64()),
-        ("spikes_per_layer", pa.map_(pa.string(), pa.float64())),
-        ("firing_rate_per_layer", pa.map_(pa.string(), pa.float64())),
-        ("error", pa.string()),
-        ("worker", pa.string()),
-        ("seconds", pa.float64()),
-    ]
-)
+    def _damaged(self, name: str, error: Exception) -> ValueError:
+        return ValueError(f"'{self.shown(name)}' is damaged or of another version: {error}")
 
 
-def write_rows(path: Path, rows: list[EvaluationRow]) -> None:
-    """Writes evaluations as Parquet."""
-    values = [dataclasses.asdict(row) for row in rows]
-    for value in values:
-        for name in ("spikes_per_layer", "firing_rate_per_layer"):
-            value[name] = list(value[name].items())
-    table = pa.Table.from_pylist(values, schema=_ROW_SCHEMA)
-    write_with(path, lambda temporary: pq.write_table(table, temporary))
+def metrics_of(number: int) -> str:
+    """Name of the file with the results of a retrained network."""
+    return f"{_RETRAINED}/{number}/metrics.json"
 
 
-def read_rows(path: Path) -> list[EvaluationRow]:
-    """Reads evaluations written by `write_rows`.
-
-    Raises:
-        ValueError: The file is damaged.
-    """
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"'{path}' is damaged ({error}); delete it and run the search again.") from error
-    return [_evaluation_row(values) for values in table.to_pylist()]
-
-
-def _evaluation_row(values: dict[str, Any]) -> EvaluationRow:
-    values["parents"] = tuple(values["parents"])
-    for name in ("spikes_per_layer", "firing_rate_per_layer"):
-        values[name] = dict(values[name])
-    return EvaluationRow(**values)
-
-
-def _replay_result(values: dict[str, Any]) -> ReplayResult:
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return ReplayResult(**fields)
+def _contiguous(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.contiguous() for name, value in weights.items()}
