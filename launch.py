@@ -57,11 +57,15 @@ class Stage:
     """Trial actors that run at once, if another number than before."""
 
     def run(self) -> None:
-        from pipeline.run import STAGES
+        from pipeline.run import run_report, run_stage
         from pipeline.storage.run_folder import RunFolder
 
         folder = RunFolder(self.run_dir)
-        STAGES[self.name](folder, folder.read_config().here(self.data_root, self.address, self.num_workers))
+        config = folder.read_config().here(self.data_root, self.address, self.num_workers)
+        if self.name == "report":
+            run_report(folder)
+        else:
+            run_stage(self.name, folder, config)
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,12 @@ class Replay:
 
     def run(self) -> None:
         from pipeline.analysis.replay import DEFAULT_ALGORITHMS, replay_run, replay_table
-        from pipeline.storage.run_folder import RunFolder
+        from pipeline.storage.run_folder import REPLAY, RunFolder
 
         folder, algorithms = RunFolder(self.run_dir), self.algorithms or DEFAULT_ALGORITHMS
         results = replay_run(folder, num_seeds=self.seeds, algorithms=algorithms, budget=self.evaluations)
         say(replay_table(results))
-        say(f"\nwritten to {folder.replay_file}; for the report: python launch.py report {self.run_dir}")
+        say(f"\nwritten to {folder.shown(REPLAY)}; for the report: python launch.py report {self.run_dir}")
 
 
 @dataclass(frozen=True)

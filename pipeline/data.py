@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.config.tree import Config, DataConfig
+from pipeline.storage.records import EventExamples
 from snn.data.camera.frames import FrameSettings, augment_frames, to_network_input
 from snn.data.camera.load import load_events
 from snn.data.images import augment_images, load_images, normalise_images
@@ -106,11 +107,11 @@ class RunData:
                 facts[name]["events_per_sample"] = _events_per_sample(samples)
         return facts
 
-    def examples(self) -> dict[str, NDArray[Any]]:
-        """One training sample of each class that has any: `samples`, and `class_names` in the same order."""
+    def examples(self) -> EventExamples:
+        """One training sample of each class that has any."""
         labels, first = np.unique(self.train.labels[self._used], return_index=True)
-        names = np.array(self.train.class_names)[labels]
-        return {"samples": self.train.samples[self._used[first]], "class_names": names}
+        names = tuple(self.train.class_names[label] for label in labels)
+        return EventExamples(self.train.samples[self._used[first]], names)
 
     @cached_property
     def _used(self) -> Indices:

@@ -1,4 +1,4 @@
-"""Ray for the length of a command: our own on this machine, or a cluster that runs already."""
+"""Ray for the duration of a command: started on this machine, or a cluster that is running already."""
 
 from __future__ import annotations
 
@@ -47,14 +47,11 @@ class Resources:
 
 @contextmanager
 def ray_session(config: Config) -> Iterator[Resources]:
-    """Connects to Ray, or starts it here and stops it at the end.
+    """Connects to Ray, or starts it here and stops it at the end; opened once per command.
 
     Raises:
         ConnectionError: `ray.address` names a cluster that does not answer.
     """
-    if ray.is_initialized():  # an outer stage has it open
-        yield _resources(config)
-        return
     _connect(config.ray)
     try:
         yield _resources(config)

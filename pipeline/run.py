@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config.tree import Config
@@ -12,33 +12,34 @@ from pipeline.data import load_data
 from pipeline.environment import describe_environment
 from pipeline.formats import duration, percent
 from pipeline.networks import load_supernet
-from pipeline.ray_session import ray_session
+from pipeline.ray_session import Resources, ray_session
 from pipeline.report.join import write_report
 from pipeline.search.stage import search
-from pipeline.storage.files import write_json
-from pipeline.storage.run_folder import RunFolder
-from pipeline.training.retrain import retrain
+from pipeline.storage.run_folder import REPORT_HTML, RunFolder
+from pipeline.training.retrain import planned_networks, retrain
 from pipeline.training.supernet import import_checkpoint, reuse_supernet, train_supernet
 
 
 def run_all(run: RunFolder, config: Config, supernet: RunFolder | None = None) -> None:
-    """All stages of a run; goes on where an earlier attempt stopped.
+    """All stages of a run; resumes an earlier attempt.
 
     Args:
         run: Its folder.
         config: Its settings.
-        supernet: Run whose finished super-network is taken instead of training one.
+        supernet: Run whose finished super-network is used instead of training one.
     """
     open_run(run, config, supernet)
-    with ray_session(config):
-        run_supernet(run, config)
-        run_search(run, config)
-        run_retrain(run, config)
-    run_report(run, config)
+    _run_stages(list(STAGES.values()), run, config)
+    run_report(run)
+
+
+def run_stage(name: str, run: RunFolder, config: Config) -> None:
+    """One stage of a run, by its name in STAGES."""
+    _run_stages([STAGES[name]], run, config)
 
 
 def open_run(run: RunFolder, config: Config, supernet: RunFolder | None = None) -> None:
-    """Makes the run folder, or checks that it was made with these settings; opens the data once.
+    """Creates the run folder, or checks that it was made with these settings; opens the data once.
 
     Args:
         run: Its folder.
@@ -46,43 +47,78 @@ def open_run(run: RunFolder, config: Config, supernet: RunFolder | None = None) 
         supernet: As in `run_all`.
 
     Raises:
-        ValueError: The folder holds a run of other settings, or `supernet` is not this run's.
+        ValueError: The folder holds a run of other settings, or `supernet` does not fit this run.
         FileNotFoundError: The data set or the super-network is missing.
     """
     run.check(config)
     data = load_data(config)
-    if supernet is not None and not run.supernet_file.exists():
+    if supernet is not None and not run.has_supernet():
         reuse_supernet(run, data, supernet)
-    if not run.environment_file.exists():
-        write_json(run.environment_file, describe_environment(data))
-    if config.data.is_events and not run.event_examples_file.exists():
+    if not run.has_environment():
+        run.write_environment(describe_environment(data))
+    if config.data.is_events and not run.has_event_examples():
         run.write_event_examples(data.examples())
-    run.keep(config)
+    run.write_config(config)
 
 
-def run_supernet(run: RunFolder, config: Config) -> None:
-    """Stage 1, unless finished."""
-    if not _finished("1/3 super-network", run.supernet_file):
-        train_supernet(run, config)
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a run.
+
+    Attributes:
+        title: Its line on the terminal.
+        finished: Whether nothing is left to do.
+        run: Does what is left, on the resources of the cluster.
+    """
+
+    title: str
+    finished: Callable[[RunFolder, Config], bool]
+    run: Callable[[RunFolder, Config, Resources], None]
 
 
-def run_search(run: RunFolder, config: Config) -> None:
-    """Stage 2, unless finished."""
-    if not _finished("2/3 search", run.best_file):
-        result = search(run, config)
-        best = result.best
-        say(
-            f"  chosen of {result.num_evaluations:,}: {percent(best.accuracy)} on D_val, "
-            f"{best.spikes:,.0f} spikes, fitness {best.fitness:.4f}\n    {best.architecture}"
-        )
+def _run_stages(stages: Sequence[Stage], run: RunFolder, config: Config) -> None:
+    """Runs stages in order on one Ray, which is not started if all of them are finished."""
+    if all(stage.finished(run, config) for stage in stages):
+        for stage in stages:
+            say(f"{stage.title}: already finished")
+        return
+    with ray_session(config) as resources:
+        for stage in stages:
+            finished = stage.finished(run, config)
+            say(f"{stage.title}: already finished" if finished else stage.title)
+            if not finished:
+                stage.run(run, config, resources)
 
 
-def run_retrain(run: RunFolder, config: Config) -> None:
-    """Stage 3, as far as it is not finished."""
-    say("3/3 retraining")
-    results = retrain(run, config)
+def _train(run: RunFolder, config: Config, resources: Resources) -> None:
+    train_supernet(run, config, resources)
+
+
+def _search(run: RunFolder, config: Config, resources: Resources) -> None:
+    result = search(run, config, resources)
+    best, measured = result.best, result.best.evaluation
+    assert measured is not None and best.fitness is not None
+    say(
+        f"  chosen of {result.num_evaluations:,}: {percent(measured.accuracy)} on D_val, "
+        f"{measured.spikes:,.0f} spikes, fitness {best.fitness:.4f}\n    {best.architecture}"
+    )
+
+
+def _retrain(run: RunFolder, config: Config, resources: Resources) -> None:
+    results = retrain(run, config, resources)
     seconds = sum(result.cost.wall_seconds for result in results)
     say(f"  {len(results)} networks, {duration(seconds)} of training in all")
+
+
+def _all_retrained(run: RunFolder, config: Config) -> bool:
+    return set(range(len(planned_networks(config)))) <= set(run.retrained_numbers())
+
+
+STAGES: dict[str, Stage] = {
+    "train-supernet": Stage("1/3 super-network", lambda run, _: run.has_supernet(), _train),
+    "search": Stage("2/3 search", lambda run, _: run.has_best(), _search),
+    "retrain": Stage("3/3 retraining", _all_retrained, _retrain),
+}
 
 
 def run_transfer(source: RunFolder, text: str, run: RunFolder, config: Config) -> None:
@@ -99,14 +135,14 @@ def run_transfer(source: RunFolder, text: str, run: RunFolder, config: Config) -
     config.network.parse_architecture(architecture)
     config = replace(config, retrain=replace(config.retrain, architectures=(architecture,)))
     open_run(run, config)
-    run_retrain(run, config)
-    run_report(run, config)
+    run_stage("retrain", run, config)
+    run_report(run)
 
 
-def run_report(run: RunFolder, _config: Config) -> None:
+def run_report(run: RunFolder) -> None:
     """Joins what is finished into the report."""
     write_report(run)
-    say(f"report: {run.report_html_file}")
+    say(f"report: {run.shown(REPORT_HTML)}")
 
 
 def run_import(run: RunFolder, config: Config, checkpoint: Path) -> None:
@@ -116,7 +152,7 @@ def run_import(run: RunFolder, config: Config, checkpoint: Path) -> None:
     say(
         f"imported {checkpoint.name}: {result.num_parameters:,} parameters, "
         f"spikes_reference {result.spikes_reference:,.0f} (measured on D_val)\n"
-        f"go on with: python launch.py search {run.path}"
+        f"continue with: python launch.py search {run.path}"
     )
 
 
@@ -129,7 +165,7 @@ def evaluate(run: RunFolder, config: Config, text: str) -> None:
     """
     import torch
 
-    from pipeline.training.job import evaluate_with_operations
+    from pipeline.evaluate import evaluate_with_operations
     from snn.fitness import spike_aware_fitness
     from snn.model.spikes import energy_joules
 
@@ -155,18 +191,3 @@ def evaluate(run: RunFolder, config: Config, text: str) -> None:
     say(f"energy        {1e6 * energy_joules(synops=synops, macs=macs):.2f} uJ per sample (estimated)")
     for part, spikes in result.spikes_per_layer.items():
         say(f"  {part:<14} {spikes:>10,.0f} spikes  rate {result.firing_rate_per_layer[part]:.4f}")
-
-
-def _finished(title: str, last_file: Path) -> bool:
-    finished = last_file.exists()
-    say(f"{title}: already finished" if finished else title)
-    return finished
-
-
-Stage = Callable[[RunFolder, Config], None]
-STAGES: dict[str, Stage] = {
-    "train-supernet": run_supernet,
-    "search": run_search,
-    "retrain": run_retrain,
-    "report": run_report,
-}

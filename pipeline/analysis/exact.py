@@ -60,7 +60,7 @@ def lambda_intervals(rows: Sequence[EvaluationRow]) -> list[LambdaInterval]:
     the slopes of its two edges. Rows without spikes or accuracy have fitness 0 and are left out.
     """
     corners: list[Optimum] = []
-    for point in exact_front([row for row in rows if row.spikes and row.accuracy]):
+    for point in exact_front([row for row in rows if (e := row.evaluation) and e.spikes and e.accuracy]):
         while len(corners) > 1 and _slope(corners[-2], corners[-1]) <= _slope(corners[-1], point):
             corners.pop()
         corners.append(point)
@@ -81,9 +81,9 @@ def _slope(left: Optimum, right: Optimum) -> float:
 def _scored(rows: Sequence[EvaluationRow]) -> list[Optimum]:
     """Rows that did not fail, in the order of their ids."""
     return [
-        Optimum(0.0, row.architecture, row.accuracy, row.spikes, row.accuracy)
+        Optimum(0.0, row.architecture, measured.accuracy, measured.spikes, measured.accuracy)
         for row in sorted(rows, key=lambda row: row.candidate_id)
-        if row.accuracy is not None and row.spikes is not None
+        if (measured := row.evaluation) is not None
     ]
 
 

@@ -72,7 +72,7 @@ def replay(
     unknown = [name for name in algorithms if name not in ALGORITHMS]
     if unknown:
         raise ValueError(f"Unknown algorithm '{unknown[0]}'; choose from: {', '.join(ALGORITHMS)}.")
-    table = {row.architecture: _evaluation(row) for row in rows}
+    table = {row.architecture: row.evaluation for row in rows}
     results = []
     for name in algorithms:
         search_config = dataclasses.replace(config.search, algorithm=name)  # type: ignore[arg-type]
@@ -120,12 +120,6 @@ def replay_table(results: Sequence[ReplayResult]) -> str:
 def until_text(number: int | None, budget: int) -> str:
     """Evaluations up to the optimum; more than the budget if it was not found."""
     return f">{budget:,}" if number is None else f"{number:,}"
-
-
-def _evaluation(row: EvaluationRow) -> Evaluation | None:
-    if row.accuracy is None or row.spikes is None:
-        return None
-    return Evaluation(row.accuracy, row.spikes, row.firing_rate or 0.0, row.num_samples)
 
 
 def _worth(search: ArchitectureSearch, evaluation: Evaluation | None) -> float:

@@ -26,8 +26,11 @@ from pipeline.config.search import SearchConfig
 from pipeline.config.tree import Config, NetworkConfig, RayConfig
 from pipeline.console import say
 from pipeline.ray_session import ray_session
-from pipeline.search.searcher import EvolutionSearcher
+from pipeline.search.answers import Answer
+from pipeline.search.results import Results
+from pipeline.search.searcher import AskTellSearcher
 from pipeline.search.trials import run_trials
+from snn.fitness import Evaluation
 
 _VIRTUAL_CPUS = 64
 _RESOURCES_VARIABLE = "RAY_OVERRIDE_RESOURCES"  # Ray then believes in CPUs that are not there
@@ -119,7 +122,7 @@ class SleepingEvaluator(tune.Trainable):
         line = {"start": start, "end": end, "ids": [i for i, _ in self.candidates]}
         with open(self.file, "a") as log:
             log.write(json.dumps(line) + "\n")
-        answers = [toy_answer(i, text) | {"seconds": self.seconds} for i, text in self.candidates]
+        answers = [toy_answer(i, text, self.seconds) for i, text in self.candidates]
         return {"answers": answers, "busy_seconds": end - start, "cpu_seconds": 0.0, "done": True}
 
     def _wait_for_others(self) -> None:
@@ -128,16 +131,13 @@ class SleepingEvaluator(tune.Trainable):
             time.sleep(0.5)
 
 
-def toy_answer(candidate_id: int, text: str) -> dict[str, Any]:
+def toy_answer(candidate_id: int, text: str, seconds: float = 0.0) -> Answer:
     """A made-up evaluation, the same for an architecture whenever and wherever it is asked for."""
     rng = random.Random(zlib.crc32(text.encode()))
     accuracy = 0.4 + 0.05 * text.count("k5") + 0.1 * rng.random()
     spikes = 20_000 + 15_000 * text.count("SCB") + 10_000 * text.count("SRB") + 5_000 * rng.random()
-    return {
-        "candidate_id": candidate_id, "error": "", "worker": str(os.getpid()), "accuracy": accuracy,
-        "spikes": spikes, "firing_rate": 0.1, "num_samples": 1, "synops": None, "macs": None,
-        "spikes_per_layer": {}, "firing_rate_per_layer": {},
-    }  # fmt: skip
+    evaluation = Evaluation(accuracy, spikes, firing_rate=0.1, num_samples=1)
+    return Answer(candidate_id, evaluation, worker=str(os.getpid()), seconds=seconds)
 
 
 def bench_cluster(*, quick: bool) -> SectionResult:
@@ -199,9 +199,7 @@ def _run_case(case: Case) -> CaseResult:
         algorithm="random" if case.random else "evolution", max_evaluations=case.num_evaluations
     )
     search = make_search(Config(network=NetworkConfig(), search=settings), 50_000.0)
-    searcher = EvolutionSearcher(
-        search, num_workers=case.num_workers, on_rows=lambda _: None, on_extras=lambda _: None
-    )
+    searcher = AskTellSearcher(search, Results(), num_workers=case.num_workers, speculate=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         fixed = {"folder": folder, "num_workers": case.num_workers, "seconds": case.seconds_per_evaluation}
         trainable = tune.with_parameters(SleepingEvaluator, **fixed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import textwrap
 import time
@@ -25,7 +26,8 @@ from pipeline.config.named import named_config
 from pipeline.console import say
 from pipeline.environment import describe_environment
 from pipeline.formats import duration
-from pipeline.storage.files import write_json
+from pipeline.json_values import to_json
+from pipeline.storage.files import LocalFiles
 from pipeline.storage.run_folder import RunFolder
 
 BENCH_FILE = "bench.json"
@@ -83,7 +85,7 @@ def bench(settings: BenchSettings) -> dict[str, Any]:
         "cpu_share_of_other_processes": found.others,
         "estimate": {"stages": [dataclasses.asdict(stage) for stage in hours], **assumptions(subject)},
     }
-    write_json(settings.out / BENCH_FILE, values)
+    LocalFiles(settings.out).put(BENCH_FILE, (json.dumps(to_json(values), indent=1) + "\n").encode())
     _print(found, hours, subject)
     say(f"\n{settings.out / BENCH_FILE}")
     return values

@@ -21,7 +21,7 @@ from pipeline.config.tree import Config, RayConfig
 from pipeline.console import say
 from pipeline.ray_session import ray_session
 from pipeline.search.weights import SharedWeights, start_weights_holder
-from pipeline.storage.files import file_sha256
+from pipeline.storage.files import LocalFiles, sha256_of
 from snn.engines.engine import as_tensors
 
 _MEBIBYTE = 2**20
@@ -114,7 +114,8 @@ def _measure(weights: dict[str, torch.Tensor], folder: Path, *, workers: int) ->
     save_file(weights, safe)
     torch.save(weights, pickled)
     name = f"bench-weights-{uuid.uuid4().hex}"
-    holder = start_weights_holder(safe, file_sha256(safe), name=name)
+    files = LocalFiles(folder)
+    holder = start_weights_holder(files, safe.name, sha256_of(files, safe.name), name=name)
     sources: dict[Way, Any] = {"ours": name, "torch_in_ray": [ray.put(weights)], "torch_file": str(pickled)}
     make: Callable[[], Any] = ray.remote(_Reader).options(num_cpus=0).remote
     found: dict[Way, list[dict[str, float]]] = {way: [] for way in sources}

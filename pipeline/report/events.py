@@ -10,13 +10,13 @@ from pipeline import formats as fmt
 from pipeline.report.frames import (
     OFF_COLOUR,
     ON_COLOUR,
-    EventExamples,
     block_side,
     frames_picture,
     mixed_colour,
     png_address,
 )
 from pipeline.report.page import callout, escape, note, section, table
+from pipeline.storage.records import EventExamples
 
 _MOST_STEPS = 8
 _MOST_CLASSES = 12

@@ -34,7 +34,7 @@ def join_exact(
         return {"answers": None, "replay": replayed} if replayed else None
     budget = config.search.max_spikes
     answers = {
-        "num_failed": sum(row.accuracy is None for row in rows),
+        "num_failed": sum(row.evaluation is None for row in rows),
         "front_size": len(exact_front(rows)),
         "optima": exact_optima(rows, spikes_reference, studied_exponents(config.search)),
         "max_spikes": budget,

@@ -13,11 +13,10 @@ from typing import Any, TypeVar
 
 from pipeline.config.tree import Config
 from pipeline.report.exact import join_exact
-from pipeline.report.frames import read_examples
 from pipeline.report.render import render
-from pipeline.storage.files import file_sha256, write_json, write_text
+from pipeline.storage.evaluations import flat
 from pipeline.storage.records import Cost, EvaluationRow, RetrainResult, SearchResult, SupernetResult
-from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.run_folder import RunFolder, metrics_of
 from snn.fitness import pareto_front
 from snn.search_space import Architecture, Pool, SearchedLayer
 
@@ -32,8 +31,7 @@ def write_report(run: RunFolder) -> dict[str, Any]:
         ValueError: One of its files is damaged.
     """
     report = join_report(run)
-    write_json(run.report_json_file, report)
-    write_text(run.report_html_file, render(report, read_examples(run.event_examples_file)))
+    run.write_report(report, render(report, run.read_event_examples()))
     return report
 
 
@@ -47,8 +45,8 @@ def join_report(run: RunFolder) -> dict[str, Any]:
     chosen, no_search = _if_finished(run.read_best)
     rows = run.read_evaluations()
     retrained = {number: run.read_retrained(number) for number in run.retrained_numbers()}
-    entries = [_retrained_entry(run, number, result) for number, result in retrained.items()]
-    provenance = _provenance(run, config, supernet, list(retrained))
+    entries = [_retrained_entry(number, result) for number, result in retrained.items()]
+    provenance = _provenance(run, config, supernet)
     search = _search(config, supernet, chosen, rows)
     report = {
         "run": run.path.resolve().name,
@@ -92,10 +90,10 @@ def _retrain_stage(run: RunFolder, config: Config, results: Sequence[RetrainResu
 def _search(
     config: Config, supernet: SupernetResult | None, chosen: SearchResult | None, rows: list[EvaluationRow]
 ) -> dict[str, Any]:
-    scored = [row for row in rows if len(_finite([row.accuracy, row.spikes])) == 2]
-    all_samples = max((row.num_samples for row in scored), default=0)
-    complete = [row for row in scored if row.num_samples == all_samples]  # racing gives others up
-    front = pareto_front([(row.accuracy or 0.0, row.spikes or 0.0) for row in complete])
+    scored = [(row, e) for row in rows if (e := row.evaluation) and len(_finite([e.accuracy, e.spikes])) == 2]
+    all_samples = max((e.num_samples for _, e in scored), default=0)
+    complete = [(row, e) for row, e in scored if e.num_samples == all_samples]  # racing stops others earlier
+    front = pareto_front([(e.accuracy, e.spikes) for _, e in complete])
     reference = chosen.spikes_reference if chosen else supernet.spikes_reference if supernet else None
     return {
         "algorithm": config.search.algorithm,
@@ -105,9 +103,9 @@ def _search(
         "num_workers": chosen.num_workers if chosen else None,
         "num_evaluations": len(rows),
         "num_failed": sum(bool(row.error) for row in rows),
-        "best": chosen.best if chosen else None,
+        "best": flat(chosen.best) if chosen else None,
         "network": _network(config, chosen.best) if chosen else [],
-        "pareto_front": [complete[index].candidate_id for index in front],
+        "pareto_front": [complete[index][0].candidate_id for index in front],
         "course": _course(chosen),
         "generations": _generations(rows),
         "evaluations": [_evaluation(row) for row in rows],
@@ -125,7 +123,8 @@ def _course(chosen: SearchResult | None) -> dict[str, Any] | None:
 
 def _evaluation(row: EvaluationRow) -> dict[str, Any]:
     names = ("candidate_id", "generation", "architecture", "accuracy", "spikes", "fitness", "worker", "error")
-    return {name: getattr(row, name) for name in names}
+    values = flat(row)
+    return {name: values[name] for name in names}
 
 
 def _generations(rows: list[EvaluationRow]) -> list[dict[str, Any]]:
@@ -151,9 +150,11 @@ def _generations(rows: list[EvaluationRow]) -> list[dict[str, Any]]:
 def _network(config: Config, row: EvaluationRow) -> list[dict[str, Any]]:
     """Parts of a candidate's network from input to output; one that counts no spikes has 0."""
     backbone = config.network.make_backbone("image")
+    measured = row.evaluation
+    assert measured is not None
     channels: int | None = backbone.stem_channels
     parts = [("stem", "3x3 convolution", channels)]
-    if "stem_reduction" in row.spikes_per_layer:
+    if "stem_reduction" in measured.spikes_per_layer:
         parts.append(("stem_reduction", "pooling, 3x3 convolution", channels))
     blocks = iter(Architecture.parse(row.architecture, len(backbone.layers)).blocks)
     for part in backbone.body:
@@ -170,8 +171,8 @@ def _network(config: Config, row: EvaluationRow) -> list[dict[str, Any]]:
             "part": name,
             "block": block,
             "channels": width,
-            "spikes": row.spikes_per_layer.get(name, 0.0),
-            "firing_rate": row.firing_rate_per_layer.get(name),
+            "spikes": measured.spikes_per_layer.get(name, 0.0),
+            "firing_rate": measured.firing_rate_per_layer.get(name),
         }
         for name, block, width in parts
     ]
@@ -181,10 +182,10 @@ def _pool_text(pool: Pool) -> str:
     return "2x2 max-pool" if pool.kind == "max" else "2x2 average pool"
 
 
-def _retrained_entry(run: RunFolder, number: int, result: RetrainResult) -> dict[str, Any]:
+def _retrained_entry(number: int, result: RetrainResult) -> dict[str, Any]:
     return {
         "number": number,
-        "source": run.retrained_metrics_file(number).relative_to(run.path).as_posix(),
+        "source": metrics_of(number),
         "label": result.label,
         "architecture": result.architecture,
         "seed": result.seed,
@@ -248,15 +249,10 @@ def _cost(
     return {**stages, "total": total, "evaluations_per_hour": rate}
 
 
-def _provenance(
-    run: RunFolder, config: Config, supernet: SupernetResult | None, numbers: list[int]
-) -> dict[str, Any]:
+def _provenance(run: RunFolder, config: Config, supernet: SupernetResult | None) -> dict[str, Any]:
     environment: dict[str, Any] = {}
-    if run.environment_file.exists():
+    if run.has_environment():
         environment = run.read_environment()
-    files = [run.config_file, run.environment_file, run.supernet_file, run.evaluations_file, run.best_file]
-    files += [run.replay_file, run.event_examples_file]
-    files += [run.retrained_metrics_file(number) for number in numbers]
     return {
         "commit": environment.get("commit"),
         "seed": config.seed,
@@ -265,9 +261,7 @@ def _provenance(
         "weights_sha256": supernet.weights_sha256 if supernet else None,
         "config": config.to_json(),
         "environment": environment,
-        "files": {
-            file.relative_to(run.path).as_posix(): file_sha256(file) for file in files if file.exists()
-        },
+        "files": run.hashes(),
     }
 
 

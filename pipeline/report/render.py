@@ -10,10 +10,10 @@ from pipeline.report.drawing import network_drawing
 from pipeline.report.events import recordings, simulated
 from pipeline.report.exact import exact
 from pipeline.report.figures import epoch_chart, evaluations_chart, fitness_chart
-from pipeline.report.frames import EventExamples
 from pipeline.report.over_time import over_time
 from pipeline.report.page import columns, escape, facts, missing, note, page, section, table, unit
 from pipeline.report.provenance import STAGE_NAMES, cost, failures, provenance
+from pipeline.storage.records import EventExamples
 
 
 def render(report: dict[str, Any], examples: EventExamples | None = None) -> str:

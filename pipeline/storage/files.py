@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import suppress
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 
 class Files(Protocol):
@@ -16,7 +17,7 @@ class Files(Protocol):
     `str(files)` names the root in messages.
     """
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> BufferedIOBase:
         """The file, open for reading.
 
         Raises:
@@ -56,7 +57,7 @@ class LocalFiles:
     def __str__(self) -> str:
         return str(self._shown)
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> BufferedIOBase:
         return open(self.root / name, "rb")
 
     def put(self, name: str, data: bytes) -> None:
@@ -111,7 +112,7 @@ def read_weights(files: Files, name: str, sha256: str) -> bytes:
     actual = hashlib.sha256(data).hexdigest()
     if actual != sha256:
         raise ValueError(
-            f"Weights file '{files}/{name}' has SHA-256 {actual}, expected {sha256}: it was damaged or replaced "
-            "since it was written. Restore it, or delete it with supernet.json and train again."
+            f"Weights file '{files}/{name}' has SHA-256 {actual}, expected {sha256}: it was damaged or "
+            "replaced since it was written. Restore it, or delete it with supernet.json and train again."
         )
     return data

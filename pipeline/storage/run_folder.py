@@ -134,8 +134,8 @@ class RunFolder:
             raise ValueError(f"'{shown}' is damaged ({error}); delete it and run again.") from error
         if samples.ndim != 5 or samples.shape[2] != 2 or len(samples) != len(names):
             raise ValueError(
-                f"'{shown}' must hold samples [K, T, 2, H, W] and K class names, got {list(samples.shape)} and "
-                f"{len(names)} names; delete it and run again."
+                f"'{shown}' must hold samples [K, T, 2, H, W] and K class names, got {list(samples.shape)} "
+                f"and {len(names)} names; delete it and run again."
             )
         return EventExamples(samples, tuple(names))
 
@@ -193,9 +193,7 @@ class RunFolder:
     def read_evaluations(self) -> list[EvaluationRow]:
         """All rows stored so far, by candidate id; failures of an earlier attempt after the others."""
         names = [EVALUATIONS] if self.files.exists(EVALUATIONS) else self.evaluation_parts()
-        rows = [
-            row for name in names for row in from_parquet(read_bytes(self.files, name), self.shown(name))
-        ]
+        rows = [row for name in names for row in from_parquet(read_bytes(self.files, name), self.shown(name))]
         return sorted(rows, key=lambda row: (bool(row.error), row.candidate_id))
 
     def evaluation_parts(self) -> list[str]:
@@ -224,12 +222,9 @@ class RunFolder:
 
     # Stage 3
 
-    def checkpoint_of(self, number: int | None) -> str:
-        """Name of a training's checkpoint: of a retrained network, or of the super-network (None)."""
-        return SUPERNET_CHECKPOINT if number is None else f"{_RETRAINED}/{number}/checkpoint.pt"
-
     def write_curves(self, number: int | None, record: EpochRecord) -> None:
-        """Adds an epoch to the TensorBoard curves of a training; `number` as in `checkpoint_of`."""
+        """Adds an epoch to the TensorBoard curves of a training; `number` as in
+        `checkpoint_of`."""
         name = "supernet" if number is None else f"retrained-{number}"
         write_curves(self.files, f"tensorboard/{name}", record)
 
@@ -298,6 +293,11 @@ class RunFolder:
 
     def _damaged(self, name: str, error: Exception) -> ValueError:
         return ValueError(f"'{self.shown(name)}' is damaged or of another version: {error}")
+
+
+def checkpoint_of(number: int | None) -> str:
+    """Name of a training's checkpoint: of a retrained network, or of the super-network (None)."""
+    return SUPERNET_CHECKPOINT if number is None else f"{_RETRAINED}/{number}/checkpoint.pt"
 
 
 def metrics_of(number: int) -> str:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from safetensors.torch import save_file
-
 from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.formats import percent
-from pipeline.ray_session import ray_session
-from pipeline.storage.files import write_json, write_with
+from pipeline.ray_session import Resources
 from pipeline.storage.records import EpochRecord, PaperProtocol, RetrainResult
 from pipeline.storage.run_folder import RunFolder
-from pipeline.training.job import Trained, TrainingJob
+from pipeline.training.job import Trained
+from pipeline.training.plan import TrainingPlan, plan_retraining
 from pipeline.training.tasks import run_trainings
 from snn.model.spikes import energy_joules
+from snn.search_space import Architecture
 
 
-def retrain(run: RunFolder, config: Config) -> list[RetrainResult]:
+def retrain(run: RunFolder, config: Config, resources: Resources) -> list[RetrainResult]:
     """Retrains what the config names, once per seed; finished networks are not trained again.
 
     The epoch is chosen by accuracy on held-out training samples, then tested once. The paper's protocol,
@@ -24,51 +23,53 @@ def retrain(run: RunFolder, config: Config) -> list[RetrainResult]:
 
     Raises:
         FileNotFoundError: "best" is asked for, but the search is not finished.
-        TrainingDiverged: A loss is no finite number; the last good checkpoint stays.
+        TrainingDiverged: A loss is not finite; the last good checkpoint stays.
     """
-    planned = [
-        (number, label, _architecture(run, config, label), seed)
-        for number, (label, seed) in enumerate(
-            (label, seed) for label in config.retrain.architectures for seed in config.retrain.seeds
-        )
+    networks = planned_networks(config)
+    finished = run.retrained_numbers()
+    plans = [
+        plan_retraining(config, number, _architecture(run, config, label), seed)
+        for number, (label, seed) in enumerate(networks)
+        if number not in finished
     ]
-    open_jobs = [plan for plan in planned if not run.retrained_metrics_file(plan[0]).exists()]
 
-    def on_trained(place: int, trained: Trained) -> None:
-        number, label, architecture, seed = open_jobs[place]
-        result = _result(label, architecture, seed, trained)
-        write_with(run.retrained_weights_file(number), lambda path: save_file(trained.weights, path))
-        write_json(run.retrained_metrics_file(number), result)
+    def on_trained(plan: TrainingPlan, trained: Trained) -> None:
+        assert plan.number is not None
+        label, seed = networks[plan.number]
+        result = _result(label, str(plan.architecture), seed, trained)
+        run.write_retrained(plan.number, result, trained.outcome.weights)
         say(
             f"  {label}, seed {seed}: {percent(result.test.accuracy)} of the test set, "
             f"{result.test.spikes:,.0f} spikes (epoch {result.chosen_epoch})"
         )
 
-    if open_jobs:
-        with ray_session(config) as resources:
-            run_trainings(
-                [TrainingJob(config, architecture, seed) for _, _, architecture, seed in open_jobs],
-                [run.retrained_checkpoint_file(number) for number, *_ in open_jobs],
-                [run.curves_folder(f"retrained-{number}") for number, *_ in open_jobs],
-                on_trained,
-                title="retraining",
-                num_threads=config.threads_per_worker,
-                num_gpus=resources.training_gpus,
-            )
-    return [run.read_retrained(number) for number, *_ in planned]
+    run_trainings(
+        run,
+        plans,
+        on_trained,
+        title="retraining",
+        num_threads=config.threads_per_worker,
+        num_gpus=resources.training_gpus,
+    )
+    return [run.read_retrained(number) for number in range(len(networks))]
 
 
-def _architecture(run: RunFolder, config: Config, label: str) -> str:
-    if label == "best":
-        return run.read_best().best.architecture
-    return str(config.network.parse_architecture(label))
+def planned_networks(config: Config) -> list[tuple[str, int]]:
+    """(label, seed) of each network that is retrained; its number is its index."""
+    return [(label, seed) for label in config.retrain.architectures for seed in config.retrain.seeds]
+
+
+def _architecture(run: RunFolder, config: Config, label: str) -> Architecture:
+    text = run.read_best().best.architecture if label == "best" else label
+    return config.network.parse_architecture(text)
 
 
 def _result(label: str, architecture: str, seed: int, trained: Trained) -> RetrainResult:
-    assert trained.test is not None
-    chosen = trained.history[trained.chosen_epoch - 1]
+    outcome = trained.outcome
+    assert outcome.test is not None
+    chosen = trained.history[outcome.epoch - 1]
     assert chosen.val_accuracy is not None
-    synops, macs = trained.test.synops or 0.0, trained.test.macs or 0.0
+    synops, macs = outcome.test.synops or 0.0, outcome.test.macs or 0.0
     return RetrainResult(
         label=label,
         architecture=architecture,
@@ -76,14 +77,14 @@ def _result(label: str, architecture: str, seed: int, trained: Trained) -> Retra
         num_parameters=trained.num_parameters,
         num_train=trained.num_train,
         num_val=trained.num_val,
-        chosen_epoch=trained.chosen_epoch,
+        chosen_epoch=outcome.epoch,
         val_accuracy=chosen.val_accuracy,
-        test=trained.test,
+        test=outcome.test,
         energy_joules=energy_joules(synops=synops, macs=macs),
         paper_protocol=_best_test_epoch(trained.history),
         cost=trained.cost,
         history=trained.history,
-        time_course=trained.time_course,
+        time_course=outcome.time_course,
     )
 
 

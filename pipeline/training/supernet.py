@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import random
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
 from pipeline.config.tree import Config, list_differences
 from pipeline.console import say
 from pipeline.data import RunData, load_data
 from pipeline.formats import duration, percent
 from pipeline.networks import make_network
-from pipeline.ray_session import ray_session
-from pipeline.storage.files import check_sha256, file_sha256, write_json, write_with
+from pipeline.ray_session import Resources
 from pipeline.storage.records import Cost, SupernetResult
 from pipeline.storage.run_folder import RunFolder
-from pipeline.training.job import Trained, TrainingJob
+from pipeline.training.job import Trained
+from pipeline.training.plan import TrainingPlan, plan_supernet
 from pipeline.training.tasks import run_trainings
 from snn.engines.trie import evaluate_architectures
 from snn.model.network import num_parameters
@@ -32,22 +29,21 @@ from snn.search_space import AUTOSNN_BLOCKS
 _NUM_REFERENCE_PATHS = 64
 
 
-def train_supernet(run: RunFolder, config: Config) -> SupernetResult:
+def train_supernet(run: RunFolder, config: Config, resources: Resources) -> SupernetResult:
     """Trains on D_train, one uniformly drawn path per step, and writes weights and supernet.json.
 
     spikes_reference (the paper's N_avg) is the mean number of spikes per sample over the last epoch, each
     step on its own random path. Differs from the official code, which averages over its whole log.
 
     Raises:
-        TrainingDiverged: The loss is no finite number; the last good checkpoint stays.
+        TrainingDiverged: The loss is not finite; the last good checkpoint stays.
     """
 
-    def on_trained(_place: int, trained: Trained) -> None:
-        sha256 = _save_weights(run, trained.weights)
+    def on_trained(_plan: TrainingPlan, trained: Trained) -> None:
         last = trained.history[-1]
         result = SupernetResult(
             source="trained",
-            weights_sha256=sha256,
+            weights_sha256=run.write_supernet_weights(trained.outcome.weights),
             spikes_reference=last.spikes,
             num_train=trained.num_train,
             num_val=trained.num_val,
@@ -55,7 +51,7 @@ def train_supernet(run: RunFolder, config: Config) -> SupernetResult:
             cost=trained.cost,
             history=trained.history,
         )
-        write_json(run.supernet_file, result)
+        run.write_supernet(result)
         rate = len(trained.history) * trained.num_train / trained.cost.wall_seconds
         say(
             f"  {len(trained.history)} epochs on {trained.num_train:,} samples in "
@@ -64,16 +60,14 @@ def train_supernet(run: RunFolder, config: Config) -> SupernetResult:
             f"spikes_reference {last.spikes:,.0f}"
         )
 
-    with ray_session(config) as resources:
-        run_trainings(
-            [TrainingJob(config, architecture=None, seed=config.seed)],
-            [run.supernet_checkpoint_file],
-            [run.curves_folder("supernet")],
-            on_trained,
-            title="super-network",
-            num_threads=min(config.training_threads, resources.cpus_per_node),
-            num_gpus=resources.training_gpus,
-        )
+    run_trainings(
+        run,
+        [plan_supernet(config)],
+        on_trained,
+        title="super-network",
+        num_threads=min(config.training_threads, resources.cpus_per_node),
+        num_gpus=resources.training_gpus,
+    )
     return run.read_supernet()
 
 
@@ -110,14 +104,14 @@ def import_checkpoint(run: RunFolder, config: Config, checkpoint: Path) -> Super
     spikes = [result.spikes for result in evaluate_architectures(supernet, paths, batches)]
     result = SupernetResult(
         source=checkpoint.name,
-        weights_sha256=_save_weights(run, official.weights),
+        weights_sha256=run.write_supernet_weights(official.weights),
         spikes_reference=sum(spikes) / len(spikes),
         num_train=len(data.supernet_train()),
         num_val=len(data.val()),
         num_parameters=num_parameters(supernet),
         cost=Cost(),
     )
-    write_json(run.supernet_file, result)
+    run.write_supernet(result)
     return result
 
 
@@ -139,9 +133,8 @@ def reuse_supernet(run: RunFolder, data: RunData, source: RunFolder) -> None:
             f"The super-network of '{source.path}' was trained with other settings:\n{differences}\n"
             "Give the same ones, or train another one without --reuse-supernet."
         )
-    check_sha256(source.supernet_weights_file, result.weights_sha256)
-    write_with(run.supernet_weights_file, lambda path: shutil.copyfile(source.supernet_weights_file, path))
-    write_json(run.supernet_file, replace(result, source=f"trained in {source.path}"))
+    run.copy_supernet_weights(source)
+    run.write_supernet(replace(result, source=f"trained in {source.path}"))
     say(f"super-network taken from {source.path}")
 
 
@@ -150,9 +143,3 @@ def _identity(config: Config, fingerprint: str) -> dict[str, Any]:
     settings = ("seed", "training_threads", "data.", "network.", "supernet.")
     kept = {key: value for key, value in config.identity().items() if key.startswith(settings)}
     return kept | {"hash of the data": fingerprint}
-
-
-def _save_weights(run: RunFolder, weights: dict[str, Tensor]) -> str:
-    contiguous = {name: value.contiguous() for name, value in weights.items()}
-    write_with(run.supernet_weights_file, lambda path: save_file(contiguous, path))
-    return file_sha256(run.supernet_weights_file)

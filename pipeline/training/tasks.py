@@ -1,4 +1,4 @@
-"""Runs trainings as Ray tasks: shows their progress, keeps their checkpoints, starts lost ones again."""
+"""Runs trainings as Ray tasks: shows their progress, stores their checkpoints, restarts lost ones."""
 
 from __future__ import annotations
 
@@ -6,150 +6,147 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 
 from pipeline.console import TrainingProgress
-from pipeline.storage.curves import write_curves
-from pipeline.storage.files import write_bytes
+from pipeline.storage.files import read_bytes
 from pipeline.storage.records import EpochRecord
-from pipeline.training.job import Checkpoint, Event, Progress, Trained, TrainingJob, run_training
+from pipeline.storage.run_folder import RunFolder, checkpoint_of
+from pipeline.training.job import Checkpoint, Event, Progress, Trained, run_training
+from pipeline.training.plan import TrainingPlan
 from snn.training.trainer import TrainingDiverged
 
 logger = logging.getLogger(__name__)
 
-_STARTS_PER_JOB = 4
-
-
-@dataclass
-class _Running:
-    """A job on its way: its place in the list, the stream of its events, what it has shown."""
-
-    place: int
-    events: Any
-    starts: int = 1
-    samples: int = 0
+_STARTS_PER_TRAINING = 4
 
 
 def run_trainings(
-    jobs: Sequence[TrainingJob],
-    checkpoints: Sequence[Path],
-    curves: Sequence[Path],
-    on_trained: Callable[[int, Trained], None],
+    run: RunFolder,
+    plans: Sequence[TrainingPlan],
+    on_trained: Callable[[TrainingPlan, Trained], None],
     *,
     title: str,
     num_threads: int,
     num_gpus: float,
 ) -> None:
-    """Runs the jobs, as many at once as the cluster's CPUs and GPUs hold.
+    """Runs trainings, as many at once as the cluster's CPUs and GPUs hold.
 
     Args:
-        jobs: What to train.
-        checkpoints: Of each job the file of its last state; read to go on, removed at the end.
-        curves: Of each job the folder of its TensorBoard files.
-        on_trained: Gets the place of a job and its result, as it finishes.
-        title: What the bar is called.
-        num_threads: CPUs and torch threads of each job.
-        num_gpus: GPUs of each job.
+        run: Where checkpoints and curves are stored. A training resumes from its checkpoint, which is removed
+            at the end.
+        plans: What to train.
+        on_trained: Called with each plan and its result, as it finishes.
+        title: What the progress bar is called.
+        num_threads: CPUs and torch threads of each training.
+        num_gpus: GPUs of each training.
 
     Raises:
-        TrainingDiverged: A loss is no finite number; its last good checkpoint stays.
-        RuntimeError: A job's process died again and again.
+        TrainingDiverged: A loss is not finite; the last good checkpoint stays.
+        RuntimeError: A training's process died again and again.
     """
-
-    stage = _Stage(jobs, checkpoints, curves, on_trained, title, num_threads, num_gpus)
+    stage = _Stage(run, plans, on_trained, title, num_threads, num_gpus)
     try:
-        stage.run()
+        stage.run_all()
     finally:
         stage.stop()
 
 
+@dataclass
+class _Running:
+    """A training under way: its plan, the stream of its events, the samples it has reported."""
+
+    plan: TrainingPlan
+    events: Any
+    starts: int = 1
+    samples: int = 0
+
+
 class _Stage:
-    """The jobs on their way and what becomes of their events; the arguments are those of run_trainings."""
+    """The trainings under way; the arguments are those of run_trainings."""
 
     def __init__(
         self,
-        jobs: Sequence[TrainingJob],
-        checkpoints: Sequence[Path],
-        curves: Sequence[Path],
-        on_trained: Callable[[int, Trained], None],
+        run: RunFolder,
+        plans: Sequence[TrainingPlan],
+        on_trained: Callable[[TrainingPlan, Trained], None],
         title: str,
         num_threads: int,
         num_gpus: float,
     ) -> None:
-        self.jobs = jobs
-        self.checkpoints = checkpoints
-        self.curves = curves
+        self.run = run
         self.on_trained = on_trained
         self.title = title
         self.num_threads = num_threads
         self.num_gpus = num_gpus
+        self.num_plans = len(plans)
         self.bar: TrainingProgress | None = None
-        self.running = {place: _Running(place, self._start(place)) for place in range(len(jobs))}
+        self.running = [_Running(plan, self._start(plan)) for plan in plans]
 
-    def run(self) -> None:
-        """Handles events as they come until every job is at its end."""
+    def run_all(self) -> None:
+        """Handles events as they arrive until every training has ended."""
         while self.running:
-            events = [job.events for job in self.running.values()]
-            ready, _ = ray.wait(events, num_returns=1)
-            job = next(job for job in self.running.values() if job.events == ready[0])
+            ready, _ = ray.wait([training.events for training in self.running], num_returns=1)
+            training = next(t for t in self.running if t.events == ready[0])
             try:
-                with _clear_errors(self.checkpoints[job.place]):
-                    self._handle(job, ray.get(next(job.events)))
+                with self._clear_errors(training.plan):
+                    self._handle(training, ray.get(next(training.events)))
             except StopIteration:
-                del self.running[job.place]
+                self.running.remove(training)
             except ray.exceptions.RayError as error:
-                self._start_again(job, error)
+                self._restart(training, error)
 
     def stop(self) -> None:
-        """Ends what still runs, after an error or Ctrl-C."""
+        """Ends what is still running, after an error or Ctrl-C."""
         if self.bar is not None:
             self.bar.close()
-        for job in self.running.values():
-            ray.cancel(job.events, force=True)
+        for training in self.running:
+            ray.cancel(training.events, force=True)
 
-    def _start(self, place: int) -> Any:
-        checkpoint = self.checkpoints[place]
+    def _start(self, plan: TrainingPlan) -> Any:
         task = ray.remote(run_training).options(
             num_cpus=self.num_threads, num_gpus=self.num_gpus, max_retries=0, num_returns="streaming"
         )
-        state = checkpoint.read_bytes() if checkpoint.exists() else None
-        return task.remote(self.jobs[place], state, self.num_threads)
+        checkpoint = checkpoint_of(plan.number)
+        state = read_bytes(self.run.files, checkpoint) if self.run.files.exists(checkpoint) else None
+        return task.remote(plan, state, self.num_threads)
 
-    def _start_again(self, job: _Running, error: ray.exceptions.RayError) -> None:
-        if job.starts == _STARTS_PER_JOB:
+    def _restart(self, training: _Running, error: ray.exceptions.RayError) -> None:
+        if training.starts == _STARTS_PER_TRAINING:
             raise RuntimeError(
-                f"The process of {self.title} died {job.starts} times; the last error: {error}. "
+                f"The process of {self.title} died {training.starts} times; the last error: {error}. "
                 "It may have run out of memory: lower its batch_size."
             ) from error
         logger.warning("a training process was lost (%s); starting it again", type(error).__name__)
-        job.events, job.starts = self._start(job.place), job.starts + 1
+        training.events, training.starts = self._start(training.plan), training.starts + 1
 
-    def _handle(self, job: _Running, event: Event) -> None:
+    def _handle(self, training: _Running, event: Event) -> None:
+        plan = training.plan
         if isinstance(event, Progress):
             if self.bar is None:
-                self.bar = TrainingProgress(self.title, event.total * len(self.jobs))
-            self.bar.advance(event.samples - job.samples, event.note)
-            job.samples = event.samples
+                self.bar = TrainingProgress(self.title, event.total * self.num_plans)
+            self.bar.advance(event.samples - training.samples, event.note)
+            training.samples = event.samples
         elif isinstance(event, EpochRecord):
-            write_curves(self.curves[job.place], event)
+            self.run.write_curves(plan.number, event)
         elif isinstance(event, Checkpoint):
-            write_bytes(self.checkpoints[job.place], event.data)
+            self.run.files.put(checkpoint_of(plan.number), event.data)
         else:
-            self.on_trained(job.place, event)
-            self.checkpoints[job.place].unlink(missing_ok=True)
+            self.on_trained(plan, event)
+            self.run.files.delete(checkpoint_of(plan.number))
 
-
-@contextmanager
-def _clear_errors(checkpoint: Path) -> Iterator[None]:
-    """Turns an error raised inside a task into that error itself; a lost process stays a RayError."""
-    try:
-        yield
-    except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, TrainingDiverged):
-            kept = f" The last good checkpoint is kept: {checkpoint}" if checkpoint.exists() else ""
-            raise TrainingDiverged(f"{cause}{kept}") from None
-        raise cause from None
+    @contextmanager
+    def _clear_errors(self, plan: TrainingPlan) -> Iterator[None]:
+        """Raises the error that was raised inside a task; a lost process stays a RayError."""
+        try:
+            yield
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            if not isinstance(cause, TrainingDiverged):
+                raise cause from None
+            checkpoint = checkpoint_of(plan.number)
+            exists = self.run.files.exists(checkpoint)
+            text = f" The last good checkpoint is kept: {self.run.shown(checkpoint)}" if exists else ""
+            raise TrainingDiverged(f"{cause}{text}") from None

@@ -1,0 +1,48 @@
+"""Evaluates one architecture in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from pipeline.config.tree import Config
+from snn.data.sample_set import SampleSet
+from snn.engines.engine import make_inference
+from snn.engines.trie import evaluate_architectures
+from snn.fitness import Evaluation
+from snn.model.network import SpikingNetwork, to_memory_format
+from snn.model.spikes import count_operations
+from snn.search_space import Architecture
+
+
+def evaluate_on(
+    network: SpikingNetwork,
+    architecture: Architecture,
+    samples: SampleSet,
+    config: Config,
+    device: torch.device,
+) -> Evaluation:
+    """Accuracy and spikes of one architecture on a set of samples."""
+    inference = make_inference(network, config.search.engine, precision=config.search.precision)
+    batches = samples.batches(config.search.batch_size, device)
+    return evaluate_architectures(inference, [architecture], batches)[0]
+
+
+def evaluate_with_operations(
+    network: SpikingNetwork,
+    architecture: Architecture,
+    samples: SampleSet,
+    config: Config,
+    device: torch.device,
+) -> Evaluation:
+    """As `evaluate_on`, with synaptic operations and multiply-accumulates per sample whatever the engine."""
+    result = evaluate_on(network, architecture, samples, config, device)
+    if result.synops is not None:
+        return result
+    network.eval()
+    with torch.inference_mode(), count_operations(network) as totals:
+        for inputs, _ in samples.batches(config.search.batch_size, device):
+            network(to_memory_format(inputs), architecture)
+    synops, macs = (totals[kind].item() / result.num_samples for kind in ("synops", "macs"))
+    return dataclasses.replace(result, synops=synops, macs=macs)
