@@ -10,7 +10,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from pipeline.algorithms.ask_tell import ArchitectureSearch, Candidate
+from pipeline.algorithms.ask_tell import ArchitectureSearch
+from pipeline.algorithms.history import Candidate
 from pipeline.storage.records import EvaluationRow
 from snn.fitness import Evaluation
 

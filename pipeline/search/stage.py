@@ -173,11 +173,11 @@ def _result(
 ) -> SearchResult:
     algorithm = searcher.search
     assert algorithm.finished, "Tune ended the run before the search was finished"
-    ranking = algorithm.ranking()
-    if not ranking:
+    chosen = algorithm.best()
+    if chosen is None:
         errors = sorted({row.error for row in rows})
         raise RuntimeError(f"All {len(algorithm.results)} evaluations failed: {'; '.join(errors)[:1000]}")
-    best = next(row for row in rows if row.candidate_id == ranking[0].id)
+    best = next(row for row in rows if row.candidate_id == chosen.id)
     budget = config.search.max_spikes
     if budget is not None and best.spikes is not None and best.spikes > budget:
         say(f"  no candidate keeps search.max_spikes = {budget:,.0f}; the chosen one has the fewest spikes")
@@ -189,7 +189,7 @@ def _result(
         best=best,
         algorithm=config.search.algorithm,
         spike_exponent=config.search.spike_exponent,
-        spikes_reference=algorithm.settings.spikes_reference,
+        spikes_reference=algorithm.spikes_reference,
         num_evaluations=len(rows),
         num_failed=sum(bool(row.error) for row in rows),
         space_size=len(algorithm.space),
