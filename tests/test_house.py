@@ -25,7 +25,6 @@ KNOW_RAY = {
     "pipeline.search.stage",
     "pipeline.ray_session",
     "pipeline.training.tasks",
-    "pipeline.algorithms.optuna_tpe",
     "pipeline.bench.cluster",
     "pipeline.bench.weights",
     "pipeline.search.trials",

@@ -1,4 +1,4 @@
-"""Exact answers of a whole table, replays on it, and what the report makes of both."""
+"""Exact results of a whole table, replays on it, and both in the report."""
 
 from __future__ import annotations
 
@@ -104,13 +104,13 @@ def test_optimum_of_a_lambda_is_the_first_row_of_highest_fitness() -> None:
     assert exact_optima([failed(rows[0])], REFERENCE, [0.0]) == []
 
 
-def test_optimum_of_lambda_zero_is_on_the_front_though_others_are_as_accurate() -> None:
+def test_optimum_of_lambda_zero_is_on_the_front_if_others_are_as_accurate() -> None:
     rows = [replace(row, accuracy=0.5) for row in make_table(SMALL)]
     (optimum,) = exact_optima(rows, REFERENCE, [0.0])
     assert optimum.spikes == min(row.spikes for row in rows) < rows[0].spikes
 
 
-def test_best_within_a_budget_is_the_most_accurate_that_keeps_it() -> None:
+def test_best_within_a_budget_is_the_most_accurate_within_it() -> None:
     rows = make_table(SMALL)
     assert best_within(rows, min(row.spikes for row in rows) - 1) is None
     for budget in (14_000, 20_000, 1e9):
@@ -154,7 +154,7 @@ def test_replays_are_reproducible_and_regret_never_rises() -> None:
     assert by_name["evolution"] < by_name["random"]
 
 
-def test_replay_within_a_spike_budget_counts_only_what_keeps_it() -> None:
+def test_replay_with_a_spike_budget_counts_only_candidates_within_it() -> None:
     rows = make_table(SMALL)
     spikes = sorted(row.spikes for row in rows)
 
@@ -165,7 +165,7 @@ def test_replay_within_a_spike_budget_counts_only_what_keeps_it() -> None:
         return result.optimum_fitness
 
     assert within(spikes[20]) == max(row.fitness for row in rows if row.spikes <= spikes[20])
-    with pytest.raises(ValueError, match=r"No architecture of the table keeps search.max_spikes"):
+    with pytest.raises(ValueError, match=r"No architecture of the table is within search.max_spikes"):
         within(spikes[0] - 1)
 
 
@@ -209,7 +209,7 @@ def test_command_replays_and_stores_what_it_prints(tmp_path: Path, capsys) -> No
     assert results == replay(rows, SMALL, [0, 1], ["random", "aging"], spikes_reference=REFERENCE)
 
 
-def test_command_says_what_it_needs(tmp_path: Path, capsys) -> None:
+def test_command_refuses_what_it_cannot_replay(tmp_path: Path, capsys) -> None:
     part = exhaustive_run(tmp_path / "part", SMALL, num_rows=200)
     assert not holds_whole_space(part.read_evaluations(), SMALL.network.search_space())
     whole = exhaustive_run(tmp_path / "whole", SMALL)
