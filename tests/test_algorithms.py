@@ -216,7 +216,7 @@ def test_nsga2_covers_the_pareto_front_better_than_random_search() -> None:
     assert sum(num_found("nsga2", s) for s in range(8)) > sum(num_found("random", s) for s in range(8))
 
 
-def test_settings_choose_the_algorithm_and_reach_it() -> None:
+def test_settings_choose_the_algorithm_and_are_passed_to_it() -> None:
     config = named_config("cifar10")
     classes = {"evolution": SpikeAwareEvolution, "aging": AgingEvolution, "nsga2": NSGA2}
     for name, cls in {**classes, "exhaustive": ExhaustiveSearch, "random": RandomSearch}.items():

@@ -44,7 +44,7 @@ def evaluate(architecture: Architecture) -> Evaluation:
 
 
 def answer_all(search: ArchitectureSearch) -> None:
-    """Runs a search in which everything a run asks for is asked for after each result."""
+    """Runs a search and reads after each result whatever the search stage reads."""
     while asked := ask_all(search):
         for candidate in asked:
             search.tell(candidate.id, evaluate(candidate.architecture))

@@ -16,14 +16,14 @@ class AgingEvolution(Proposer):
     The population is the newest `population_size` candidates that did not fail. A child is the best of a
     sample of it with one layer changed. The first generation is random.
 
-    Differs from the paper, where each result at once brings a child: half a population of children is
-    bred together, so that the search does not depend on the number of workers.
+    Differs from the paper, which breeds one child per result: half a population of children is bred at
+    once, so that the search does not depend on the number of workers.
     """
 
     def __init__(self, history: History, *, seed: int) -> None:
         super().__init__(history, seed=seed)
         self._population: deque[int] = deque(maxlen=history.settings.population_size)
-        self._num_aged = 0  # candidates that have entered the population, or failed to
+        self._num_considered = 0  # candidates that have entered the population or failed
 
     def propose(self) -> None:
         history, size = self.history, self.history.settings.population_size
@@ -37,9 +37,9 @@ class AgingEvolution(Proposer):
     def _newest(self) -> list[int]:
         """The population, after the candidates since the last call have entered it."""
         number = len(self.history.candidates)
-        entering = range(self._num_aged, number)
+        entering = range(self._num_considered, number)
         self._population.extend(i for i in entering if self.history.results[i] is not None)
-        self._num_aged = number
+        self._num_considered = number
         return list(self._population)
 
     def _child(self, population: list[int]) -> Child:

@@ -6,7 +6,7 @@ from pipeline.algorithms.proposer import Proposer
 
 
 class ExhaustiveSearch(Proposer):
-    """Every architecture of the space in the order of its index, whatever the budget of evaluations."""
+    """Every architecture of the space in the order of its index, regardless of `max_evaluations`."""
 
     @property
     def num_planned(self) -> int:

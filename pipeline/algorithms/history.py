@@ -1,4 +1,4 @@
-"""The history of a search: its candidates, their results and their ranking, whatever proposed them."""
+"""The history of a search: its candidates, their results and their ranking; it knows no algorithm."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Candidate:
 class History:
     """Candidates in the order of their ids, the first `num_asked` of them handed out, and their results.
 
-    Adding a candidate, filing a result and the elite take constant time however long the history is;
-    `unseen` takes the logarithm of the space's size, a whole ranking n log n.
+    The cost of adding a candidate, filing a result and reading the elite does not depend on the length of
+    the history; that of `unseen` grows with the logarithm of the space's size. `ranking` sorts all results.
 
     Args:
         space: The space of which every candidate is a different architecture.

@@ -64,21 +64,21 @@ class NSGA2(Proposer):
 
 
 def crowded_order(results: dict[int, Evaluation], max_spikes: float | None) -> list[int]:
-    """Ids by non-dominated rank, of the same rank by larger crowding distance, then by id."""
-    left, order = dict(results), []
-    while left:
-        front = _first_front(left, max_spikes)
-        distance = _crowding_distances([left[i] for i in front])
+    """Ids by non-dominated rank, then by larger crowding distance, then by id."""
+    remaining, order = dict(results), []
+    while remaining:
+        front = _first_front(remaining, max_spikes)
+        distance = _crowding_distances([remaining[i] for i in front])
         order += [i for _, i in sorted(zip([-d for d in distance], front, strict=True))]
         for i in front:
-            del left[i]
+            del remaining[i]
     return order
 
 
 def _first_front(results: dict[int, Evaluation], max_spikes: float | None) -> list[int]:
-    """Ids that none of the others dominates."""
+    """The ids that no other one dominates."""
     keys = {i: _dominance_key(result, max_spikes) for i, result in results.items()}
-    order = sorted(keys, key=lambda i: (keys[i], i))  # what dominates another comes before it
+    order = sorted(keys, key=lambda i: (keys[i], i))  # a candidate comes after all that dominate it
     front = order[:1]
     for i in order[1:]:
         (least, _, error), (excess, _, own) = keys[front[-1]], keys[i]
@@ -88,13 +88,13 @@ def _first_front(results: dict[int, Evaluation], max_spikes: float | None) -> li
 
 
 def _dominance_key(evaluation: Evaluation, max_spikes: float | None) -> tuple[float, float, float]:
-    """Spikes above the budget, spikes, and -accuracy, all to be made small."""
+    """Spikes above the budget, spikes, and -accuracy, all to be minimised."""
     excess = 0.0 if max_spikes is None else max(0.0, evaluation.spikes - max_spikes)
     return excess, evaluation.spikes, -evaluation.accuracy
 
 
 def _crowding_distances(front: Sequence[Evaluation]) -> list[float]:
-    """Of each the size of the box between its neighbours on the front; infinite at the ends (III-B)."""
+    """For each point the size of the box between its neighbours; infinite at the ends (section III-B)."""
     distances = [0.0] * len(front)
     for values in ([e.accuracy for e in front], [e.spikes for e in front]):
         order = sorted(range(len(front)), key=lambda i: (values[i], i))

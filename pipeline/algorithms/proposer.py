@@ -1,4 +1,4 @@
-"""What an algorithm is to a search: a proposer of candidates."""
+"""The part of a search that an algorithm implements: proposing candidates."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pipeline.algorithms.history import History
 
 
 class Proposer(ABC):
-    """Proposes candidates from the history alone and random numbers of its own.
+    """A search algorithm; what it proposes depends on the history and its own generator alone.
 
-    What it derives from the history it can derive again, at the latest when it next proposes: history, seed
-    and generator are the whole state of a search.
+    It keeps no state that `propose` cannot rebuild from the history, so that the history, the seed and the
+    generator's state restore a search.
 
     Args:
         history: The history that candidates are added to.

@@ -12,10 +12,10 @@ from snn.search_space import Architecture
 def run_in_process(
     search: ArchitectureSearch, evaluate: Callable[[Architecture], Evaluation | None]
 ) -> ArchitectureSearch:
-    """Runs a search to its end; whatever can be asked is evaluated before more is asked.
+    """Runs a search to its end: asks for all candidates available, evaluates them, tells, and repeats.
 
     Args:
-        search: The search; it may have begun elsewhere, if all that it handed out has been told.
+        search: The search; if it was begun elsewhere, every candidate handed out needs its result.
         evaluate: The evaluation of an architecture; None if it failed.
 
     Returns:
@@ -24,5 +24,5 @@ def run_in_process(
     while asked := list(iter(search.ask, None)):
         for candidate in asked:
             search.tell(candidate.id, evaluate(candidate.architecture))
-    assert search.finished, "the search awaits results of candidates that were handed out before"
+    assert search.finished, "a candidate handed out before has no result"
     return search
