@@ -148,11 +148,10 @@ class SearchProgress:
             self._report(done)
 
     def _report(self, done: int) -> None:
-        ranking = self.search.ranking()
-        if not ranking:
+        best = self.search.best()
+        if best is None:
             say(f"  {done}/{self.total} evaluated, all failed so far")
             return
-        best = ranking[0]
         result = self.search.results[best.id]
         assert result is not None
         left = (time.perf_counter() - self.start) / done * (self.total - done)

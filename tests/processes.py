@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 from typing import Any
 
 import psutil
 
+from pipeline.storage.evaluations import flat
 from pipeline.storage.records import EvaluationRow
 
 
@@ -25,4 +25,4 @@ def kill_family(process: subprocess.Popen[str]) -> None:
 
 def without_times(rows: list[EvaluationRow]) -> list[dict[str, Any]]:
     """All that an evaluation's row says, but for times and names of workers."""
-    return [dataclasses.asdict(dataclasses.replace(row, seconds=0.0, worker="")) for row in rows]
+    return [flat(row) | {"seconds": 0.0, "worker": ""} for row in rows]

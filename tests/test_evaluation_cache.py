@@ -12,11 +12,13 @@ from pipeline.config.named import named_config
 from pipeline.config.tree import Config
 from pipeline.data import RunData, load_data
 from pipeline.search.evaluation_cache import EvaluationCache, cache_key
+from pipeline.storage.files import LocalFiles
 from pipeline.storage.records import EvaluationRow
 from snn.data.sample_set import SampleSet
 from snn.data.samples import LabelledSamples
 from snn.engines.device import Device
 from snn.engines.engine import EngineSpec
+from snn.fitness import Evaluation
 
 CONFIG = named_config("demo")
 EVENT_DRIVEN = EngineSpec(name="event_driven", batch_size=8, num_threads=1)
@@ -32,15 +34,15 @@ def data() -> RunData:
 
 
 def row(architecture: str, **changes) -> EvaluationRow:
-    values = {"accuracy": 0.5, "spikes": 10.25, "fitness": 0.4, "firing_rate": 0.1, "num_samples": 7}
-    return replace(EvaluationRow(3, 1, architecture, (1, 2), synops=5.5, **values), **changes)
+    evaluation = Evaluation(0.5, 10.25, firing_rate=0.1, num_samples=7, synops=5.5)
+    return replace(EvaluationRow(3, 1, architecture, (1, 2), evaluation, fitness=0.4), **changes)
 
 
 def test_appended_rows_are_read_except_failures(tmp_path: Path) -> None:
-    cache = EvaluationCache(tmp_path / "cache")
+    cache = EvaluationCache(LocalFiles(tmp_path / "cache"))
     assert cache.read() == {}
     cache.append([])
-    first, failed = row(TEXT), row("-".join(["SCB_k3"] * 5), error="OSError: gone")
+    first, failed = row(TEXT), row("-".join(["SCB_k3"] * 5), evaluation=None, error="OSError: gone")
     cache.append([first, failed])
     cache.append([row("-".join(["SCB_k5"] * 5))])
     assert cache.read()[TEXT] == first
@@ -49,7 +51,7 @@ def test_appended_rows_are_read_except_failures(tmp_path: Path) -> None:
 
 
 def test_damaged_file_is_skipped_with_a_warning(tmp_path: Path, caplog) -> None:
-    cache = EvaluationCache(tmp_path)
+    cache = EvaluationCache(LocalFiles(tmp_path))
     cache.append([row(TEXT)])
     (tmp_path / "0000.parquet").write_bytes(b"not parquet")
     assert list(cache.read()) == [TEXT]
@@ -58,7 +60,7 @@ def test_damaged_file_is_skipped_with_a_warning(tmp_path: Path, caplog) -> None:
 
 def test_folder_that_cannot_be_written_stops_nothing_and_warns_once(tmp_path: Path, caplog) -> None:
     (tmp_path / "file").write_text("in the way")
-    cache = EvaluationCache(tmp_path / "file" / "cache")
+    cache = EvaluationCache(LocalFiles(tmp_path / "file" / "cache"))
     cache.append([row(TEXT)])
     cache.append([row(TEXT)])
     assert caplog.text.count("cannot be written") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -20,7 +21,6 @@ import psutil
 import pytest
 import torch
 from processes import kill_family, without_times
-from safetensors.torch import save_file
 from torch import nn
 
 from pipeline.config.named import named_config
@@ -28,9 +28,14 @@ from pipeline.config.search import SearchConfig
 from pipeline.config.tree import Config
 from pipeline.data import load_data
 from pipeline.networks import make_network
-from pipeline.storage.files import file_sha256, write_json, write_with
 from pipeline.storage.records import Cost, SupernetResult
-from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.run_folder import (
+    CONFIG,
+    EVALUATION_PARTS,
+    SUPERNET,
+    SUPERNET_WEIGHTS,
+    RunFolder,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_EVALUATIONS = 24
@@ -285,7 +290,7 @@ def tiny_config() -> Config:
 
 def write_supernet(run: RunFolder, config: Config) -> None:
     """A super-network of random weights, scaled so that its children fire and differ."""
-    run.keep(config)
+    run.write_config(config)
     data = load_data(config)
     network = make_network(config.network, data)
     for module in network.modules():
@@ -294,17 +299,16 @@ def write_supernet(run: RunFolder, config: Config) -> None:
             nn.init.constant_(module.bias, 1.0)
     with torch.no_grad():
         network.head.weight *= 3
-    write_with(run.supernet_weights_file, lambda path: save_file(network.state_dict(), path))
     result = SupernetResult(
         source="random",
-        weights_sha256=file_sha256(run.supernet_weights_file),
+        weights_sha256=run.write_supernet_weights(network.state_dict()),
         spikes_reference=1000.0,
         num_train=len(data.supernet_train()),
         num_val=len(data.val()),
         num_parameters=0,
         cost=Cost(),
     )
-    write_json(run.supernet_file, result)
+    run.write_supernet(result)
 
 
 @pytest.fixture(scope="module")
@@ -326,8 +330,8 @@ def disturbed(whole: Search, tmp_path: Path) -> Iterator[Search]:
     """The same search, not begun yet."""
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
-    for file in (whole.run.config_file, whole.run.supernet_file, whole.run.supernet_weights_file):
-        shutil.copy(file, run.path)
+    for name in (CONFIG, SUPERNET, SUPERNET_WEIGHTS):
+        shutil.copy(whole.run.path / name, run.path)
     search = Search(run, tmp_path / "faults")
     yield search
     for process in search.processes():  # a test that failed half-way
@@ -372,7 +376,7 @@ def test_evaluator_that_joins_late_gets_weights_that_were_lost(
 def test_killed_driver_goes_on_without_evaluating_twice(whole: Search, disturbed: Search) -> None:
     disturbed.meets(delay=0.5, together=2)
     driver = disturbed.start()
-    wait_until(lambda: len(list(disturbed.run.evaluation_parts.glob("*.parquet"))) >= 4)
+    wait_until(lambda: len(disturbed.run.evaluation_parts()) >= 4)
     kill_family(driver)
     wait_until(lambda: not disturbed.processes())
     kept = {row.architecture for row in disturbed.run.read_evaluations()}
@@ -434,7 +438,7 @@ def test_candidate_that_raises_fails_alone(whole: Search, disturbed: Search) -> 
 def test_evaluator_that_hangs_is_replaced(whole: Search, disturbed: Search) -> None:
     config = disturbed.run.read_config()
     ray = dataclasses.replace(config.ray, evaluation_timeout=3.0)
-    write_json(disturbed.run.config_file, dataclasses.replace(config, ray=ray).to_json())
+    (disturbed.run.path / CONFIG).write_text(json.dumps(dataclasses.replace(config, ray=ray).to_json()))
     disturbed.meets(once="hang", after=3)
     disturbed.finish()
     assert disturbed.table() == whole.table()
@@ -455,7 +459,7 @@ def small_disk(path: Path) -> Iterator[None]:
 
 
 def test_full_disk_ends_the_search_and_harms_no_result(whole: Search, disturbed: Search) -> None:
-    parts = disturbed.run.evaluation_parts
+    parts = disturbed.run.path / EVALUATION_PARTS
     with small_disk(parts):
         disturbed.meets()
         errors = disturbed.finish(status=2)
@@ -469,15 +473,19 @@ def test_full_disk_ends_the_search_and_harms_no_result(whole: Search, disturbed:
 
 
 def test_damaged_weights_are_refused(disturbed: Search) -> None:
-    file = disturbed.run.supernet_weights_file
+    file = disturbed.run.path / SUPERNET_WEIGHTS
     damaged = bytearray(file.read_bytes())
     damaged[-100] ^= 1
     file.write_bytes(damaged)
     disturbed.meets()
     errors = disturbed.finish(status=2)
-    for expected in (str(file), file_sha256(file), disturbed.run.read_supernet().weights_sha256):
+    for expected in (
+        str(file),
+        hashlib.sha256(damaged).hexdigest(),
+        disturbed.run.read_supernet().weights_sha256,
+    ):
         assert expected in errors
-    assert not disturbed.evaluated() and not disturbed.run.best_file.exists()
+    assert not disturbed.evaluated() and not disturbed.run.has_best()
 
 
 def test_write_into_shared_weights_ends_the_search(whole: Search, disturbed: Search) -> None:
@@ -486,5 +494,5 @@ def test_write_into_shared_weights_ends_the_search(whole: Search, disturbed: Sea
     assert (disturbed.folder / "refused").read_text() == "assignment destination is read-only"
     assert "wrote into the super-network's weights" in errors
     kept = disturbed.table()
-    assert 0 < len(kept) < NUM_EVALUATIONS and not disturbed.run.best_file.exists()
+    assert 0 < len(kept) < NUM_EVALUATIONS and not disturbed.run.has_best()
     assert kept == [row for row in whole.table() if row["candidate_id"] in {r["candidate_id"] for r in kept}]

@@ -57,10 +57,8 @@ def called(monkeypatch) -> list[tuple]:
     def stub(name: str):
         return lambda *arguments: calls.append((name, *arguments))
 
-    for name in ("run_all", "run_transfer", "run_import", "evaluate"):
+    for name in ("run_all", "run_stage", "run_report", "run_transfer", "run_import", "evaluate"):
         monkeypatch.setattr(pipeline.run, name, stub(name))
-    for name in pipeline.run.STAGES:
-        monkeypatch.setitem(pipeline.run.STAGES, name, stub(name))
     monkeypatch.setattr(pipeline.bench.run, "bench", stub("bench"))
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     return calls
@@ -69,7 +67,7 @@ def called(monkeypatch) -> list[tuple]:
 @pytest.fixture
 def run_folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
-    folder.keep(CONFIGS["demo"])
+    folder.write_config(CONFIGS["demo"])
     return folder
 
 

@@ -18,7 +18,7 @@ from processes import kill_family, without_times
 
 from pipeline.config.named import named_config
 from pipeline.run import run_import
-from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.run_folder import REPORT_HTML, SUPERNET_CHECKPOINT, RunFolder
 from snn.model.network import SpikingNetwork
 from snn.model.spikes import record_spikes
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, make_backbone
@@ -67,9 +67,9 @@ def test_run_folder_holds_every_stage(whole_run: Path) -> None:
     assert run.read_supernet().spikes_reference > 0
     assert run.retrained_numbers() == [0]
     assert run.read_retrained(0).architecture == run.read_best().best.architecture
-    assert list(run.curves_folder("supernet").glob("events.out.tfevents*"))
-    assert not run.supernet_checkpoint_file.exists()
-    html = run.report_html_file.read_text()
+    assert list((run.path / "tensorboard" / "supernet").glob("events.out.tfevents*"))
+    assert not (run.path / SUPERNET_CHECKPOINT).exists()
+    html = (run.path / REPORT_HTML).read_text()
     assert len(html) < 6_000_000 and "http://" not in html.replace("http://www.w3.org", "")[:2000]
     assert not list(whole_run.rglob("*.tmp"))
 
@@ -90,7 +90,7 @@ def test_event_data_goes_through_all_stages_and_images_architecture_transfers(
     run = RunFolder(tmp_path / "events")
     course = run.read_retrained(0).time_course
     assert course is not None and len(course.accuracy) == 4
-    html = run.report_html_file.read_text()
+    html = (run.path / REPORT_HTML).read_text()
     assert "data:image/png" in html and "simulated" in html.lower()
     settings = [*TINY[:-2], "--run-dir", tmp_path / "moved"]
     done = launch("retrain", whole_run, "--on", "demo_events", "--architecture", "best", *settings)
@@ -134,7 +134,7 @@ def test_interrupted_and_killed_run_ends_with_the_same_table(whole_run: Path, tm
     _, errors = interrupted.communicate(timeout=120)
     assert interrupted.returncode == 130
     assert f"python launch.py run demo --run-dir {run_dir}" in errors
-    assert not RunFolder(run_dir).best_file.exists()
+    assert not RunFolder(run_dir).has_best()
     kept = len(RunFolder(run_dir).read_evaluations())
     assert 0 < kept < 32
     kill_family(start_and_wait_for(run_dir, "evaluations/*.parquet", 5))
@@ -171,7 +171,7 @@ def test_diverging_training_stops_and_keeps_its_checkpoint(tmp_path: Path) -> No
     done = launch("run", "demo", "--run-dir", tmp_path / "nan", *TINY, "--supernet.learning-rate", "1e38")
     assert done.returncode == 2
     assert "lower the learning rate" in done.stderr
-    assert not RunFolder(tmp_path / "nan").supernet_file.exists()
+    assert not RunFolder(tmp_path / "nan").has_supernet()
 
 
 def test_missing_data_names_folder_forms_and_flag(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Racing gives candidates up without changing what the search does."""
+"""Racing stops evaluations early without changing the course of the search."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import pytest
 from test_evolution import make, run
 
+from pipeline.algorithms.run_in_process import run_in_process
 from snn.fitness import Evaluation, best_possible_fitness, spike_aware_fitness
 from snn.search_space import Architecture
 
@@ -62,18 +63,13 @@ def test_bound_is_infinite_where_more_spikes_could_help() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_search_with_racing_asks_for_the_same_and_chooses_the_same(seed: int) -> None:
     def searched(racing: bool):
-        search, saved = make(seed=seed), 0
+        search = make(seed=seed)
         settings = {
-            "spikes_reference": search.settings.spikes_reference,
+            "spikes_reference": search.spikes_reference,
             "spike_exponent": search.settings.spike_exponent,
         }
-        while asked := list(iter(search.ask, None)):
-            threshold = search.parent_threshold() if racing else None
-            for candidate in asked:
-                result = raced(candidate.architecture, threshold, **settings)
-                saved += NUM_SAMPLES - result.num_samples
-                search.tell(candidate.id, result)
-        return search, saved
+        run_in_process(search, lambda a: raced(a, search.parent_threshold() if racing else None, **settings))
+        return search, sum(NUM_SAMPLES - result.num_samples for result in search.results.values())
 
     plain, _ = searched(False)
     racing, saved = searched(True)
@@ -83,5 +79,5 @@ def test_search_with_racing_asks_for_the_same_and_chooses_the_same(seed: int) ->
     assert saved > 0.02 * NUM_SAMPLES * len(plain.candidates)
 
 
-def test_search_without_racing_gives_nobody_up() -> None:
+def test_search_without_racing_evaluates_every_candidate() -> None:
     assert len(run(make(max_evaluations=30))) == 30

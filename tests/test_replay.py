@@ -1,4 +1,4 @@
-"""Exact answers of a whole table, replays on it, and what the report makes of both."""
+"""Exact results of a whole table, replays on it, and both in the report."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ from pipeline.analysis.replay import replay, replay_table
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
 from pipeline.report.join import write_report
-from pipeline.storage.files import write_json
 from pipeline.storage.records import Cost, EvaluationRow, SearchResult
-from pipeline.storage.run_folder import RunFolder
-from snn.fitness import spike_aware_fitness
+from pipeline.storage.run_folder import REPORT_HTML, REPORT_JSON, RunFolder
+from snn.fitness import Evaluation, spike_aware_fitness
 
 REFERENCE = 20_000.0
 BASE = named_config("cifar10")
@@ -53,8 +52,9 @@ def make_table(config: Config, seed: int = 0) -> list[EvaluationRow]:
 
 def make_row(number: int, architecture: str, accuracy: float, spikes: float) -> EvaluationRow:
     fitness = worth(accuracy, spikes, -0.08)
-    measured = (accuracy, spikes, fitness, 0.1, 500, {"stem": spikes}, {"stem": 0.1})
-    return EvaluationRow(number, 0, architecture, (), *measured, "", "worker-0", 0.1)
+    per_layer = {"spikes_per_layer": {"stem": spikes}, "firing_rate_per_layer": {"stem": 0.1}}
+    evaluation = Evaluation(accuracy, spikes, 0.1, 500, **per_layer)
+    return EvaluationRow(number, 0, architecture, (), evaluation, fitness, "", "worker-0", 0.1)
 
 
 def worth(accuracy: float, spikes: float, exponent: float) -> float:
@@ -62,7 +62,7 @@ def worth(accuracy: float, spikes: float, exponent: float) -> float:
 
 
 def failed(row: EvaluationRow) -> EvaluationRow:
-    return replace(row, accuracy=None, spikes=None, fitness=None, firing_rate=None, error="RuntimeError")
+    return replace(row, evaluation=None, fitness=None, error="RuntimeError")
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -104,13 +104,13 @@ def test_optimum_of_a_lambda_is_the_first_row_of_highest_fitness() -> None:
     assert exact_optima([failed(rows[0])], REFERENCE, [0.0]) == []
 
 
-def test_optimum_of_lambda_zero_is_on_the_front_though_others_are_as_accurate() -> None:
+def test_optimum_of_lambda_zero_is_on_the_front_if_others_are_as_accurate() -> None:
     rows = [replace(row, accuracy=0.5) for row in make_table(SMALL)]
     (optimum,) = exact_optima(rows, REFERENCE, [0.0])
     assert optimum.spikes == min(row.spikes for row in rows) < rows[0].spikes
 
 
-def test_best_within_a_budget_is_the_most_accurate_that_keeps_it() -> None:
+def test_best_within_a_budget_is_the_most_accurate_within_it() -> None:
     rows = make_table(SMALL)
     assert best_within(rows, min(row.spikes for row in rows) - 1) is None
     for budget in (14_000, 20_000, 1e9):
@@ -154,7 +154,7 @@ def test_replays_are_reproducible_and_regret_never_rises() -> None:
     assert by_name["evolution"] < by_name["random"]
 
 
-def test_replay_within_a_spike_budget_counts_only_what_keeps_it() -> None:
+def test_replay_with_a_spike_budget_counts_only_candidates_within_it() -> None:
     rows = make_table(SMALL)
     spikes = sorted(row.spikes for row in rows)
 
@@ -165,7 +165,7 @@ def test_replay_within_a_spike_budget_counts_only_what_keeps_it() -> None:
         return result.optimum_fitness
 
     assert within(spikes[20]) == max(row.fitness for row in rows if row.spikes <= spikes[20])
-    with pytest.raises(ValueError, match=r"No architecture of the table keeps search.max_spikes"):
+    with pytest.raises(ValueError, match=r"No architecture of the table is within search.max_spikes"):
         within(spikes[0] - 1)
 
 
@@ -185,15 +185,12 @@ def test_table_of_results_fits_a_terminal() -> None:
 def exhaustive_run(path: Path, config: Config, *, num_rows: int | None = None) -> RunFolder:
     """A run folder whose search is finished with (the first of) a table."""
     run = RunFolder(path)
-    run.keep(config)
+    run.write_config(config)
     rows = make_table(config)[:num_rows]
     run.close_evaluations(rows)
     best = max(rows, key=lambda row: row.fitness or 0.0)
     size = len(config.network.search_space())
-    write_json(
-        run.best_file,
-        SearchResult(best, "exhaustive", -0.08, REFERENCE, len(rows), 0, size, 2, Cost(9.0, 9.0)),
-    )
+    run.write_best(SearchResult(best, "exhaustive", -0.08, REFERENCE, len(rows), 0, size, 2, Cost(9.0, 9.0)))
     return run
 
 
@@ -209,7 +206,7 @@ def test_command_replays_and_stores_what_it_prints(tmp_path: Path, capsys) -> No
     assert results == replay(rows, SMALL, [0, 1], ["random", "aging"], spikes_reference=REFERENCE)
 
 
-def test_command_says_what_it_needs(tmp_path: Path, capsys) -> None:
+def test_command_refuses_what_it_cannot_replay(tmp_path: Path, capsys) -> None:
     part = exhaustive_run(tmp_path / "part", SMALL, num_rows=200)
     assert not holds_whole_space(part.read_evaluations(), SMALL.network.search_space())
     whole = exhaustive_run(tmp_path / "whole", SMALL)
@@ -233,18 +230,18 @@ def test_report_of_a_whole_space_gives_the_exact_answers(tmp_path: Path) -> None
     assert answers["front_size"] == len(report["search"]["pareto_front"]) == len(exact_front(rows))
     assert answers["best_within"]["architecture"] == best_within(rows, 15_000).architecture
     assert "replay.json" in report["provenance"]["files"]
-    assert json.loads(run.report_json_file.read_text(encoding="utf-8")) == report
-    page = run.report_html_file.read_text(encoding="utf-8")
+    assert json.loads((run.path / REPORT_JSON).read_text(encoding="utf-8")) == report
+    page = (run.path / REPORT_HTML).read_text(encoding="utf-8")
     for text in ("The whole space", "Optimum of every lambda", "chart-regret", "nsga2", "the space"):
         assert text in page
     assert "Fitness per generation" not in page and "drawn at random" not in page
-    assert run.report_html_file.stat().st_size < 7_000_000
+    assert (run.path / REPORT_HTML).stat().st_size < 7_000_000
 
 
 def test_report_without_replay_or_whole_space_leaves_the_section_out(tmp_path: Path) -> None:
     whole = exhaustive_run(tmp_path / "whole", SMALL)
     assert write_report(whole)["exact"]["replay"] == []
-    assert "chart-regret" not in whole.report_html_file.read_text(encoding="utf-8")
+    assert "chart-regret" not in (whole.path / REPORT_HTML).read_text(encoding="utf-8")
     part = exhaustive_run(tmp_path / "part", SMALL, num_rows=100)
     assert write_report(part)["exact"] is None
-    assert "The whole space" not in part.report_html_file.read_text(encoding="utf-8")
+    assert "The whole space" not in (part.path / REPORT_HTML).read_text(encoding="utf-8")

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import pickle
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ray.tune.search import Searcher
 from test_evolution import evaluate, make
 
-from pipeline.algorithms.evolution import SpikeAwareEvolution
-from pipeline.algorithms.random_search import RandomSearch
-from pipeline.search.searcher import EvolutionSearcher, group_sizes
+from pipeline.search.answers import Answer
+from pipeline.search.evaluation_cache import EvaluationCache
+from pipeline.search.results import Results
+from pipeline.search.searcher import AskTellSearcher, group_sizes
+from pipeline.storage.files import LocalFiles
 from pipeline.storage.records import EvaluationRow
+from pipeline.storage.run_folder import RunFolder
+from snn.fitness import Evaluation
 from snn.search_space import Architecture
 
 
-def answer(candidate_id: int, text: str) -> dict:
-    return {
-        **vars(evaluate(Architecture.parse(text))), "candidate_id": candidate_id, "error": "",
-        "worker": "w", "seconds": 0.1,
-    }  # fmt: skip
+def answer(candidate_id: int, text: str) -> Answer:
+    return Answer(candidate_id, evaluate(Architecture.parse(text)), worker="w", seconds=0.1)
 
 
 def drive(
-    searcher: EvolutionSearcher, *, slots: int, rng: random.Random, lose: int = 0, always_busy: bool = False
+    searcher: AskTellSearcher, *, slots: int, rng: random.Random, lose: int = 0, always_busy: bool = False
 ) -> int:
     """Runs a search with `slots` trials at once, finishing in random order; returns the number of trials."""
     live: dict[str, dict] = {}
@@ -52,19 +54,26 @@ def drive(
             searcher.on_trial_complete(trial_id=done, result={"answers": answers}, error=False)
 
 
-def table(kind=SpikeAwareEvolution, *, slots: int, seed: int = 0, known=None, lose: int = 0):
-    rows: list[EvaluationRow] = []
-    searcher = EvolutionSearcher(make(kind=kind), num_workers=slots, known=known, on_rows=rows.extend)
+def make_searcher(search=None, *, slots: int, known=None, **options) -> AskTellSearcher:
+    return AskTellSearcher(search or make(), Results(known), num_workers=slots, **options)
+
+
+def table(algorithm="evolution", *, slots: int, seed: int = 0, known=None, lose: int = 0):
+    searcher = make_searcher(make(algorithm=algorithm), slots=slots, known=known)
     trials = drive(searcher, slots=slots, rng=random.Random(seed), lose=lose)
-    return sorted(rows, key=lambda row: row.candidate_id), trials
+    return by_id(searcher), trials
 
 
-@pytest.mark.parametrize("kind", [SpikeAwareEvolution, RandomSearch])
-def test_rows_are_the_same_for_any_number_of_workers_and_order(kind) -> None:
-    expected, _ = table(kind, slots=1)
+def by_id(searcher: AskTellSearcher) -> list[EvaluationRow]:
+    return sorted(searcher.results.table, key=lambda row: row.candidate_id)
+
+
+@pytest.mark.parametrize("algorithm", ["evolution", "random"])
+def test_rows_are_the_same_for_any_number_of_workers_and_order(algorithm: str) -> None:
+    expected, _ = table(algorithm, slots=1)
     assert len(expected) == 150
     for slots, seed in ((2, 1), (3, 2), (8, 3), (64, 4)):
-        assert table(kind, slots=slots, seed=seed)[0] == expected
+        assert table(algorithm, slots=slots, seed=seed)[0] == expected
 
 
 def test_known_evaluations_are_not_evaluated_again() -> None:
@@ -85,7 +94,7 @@ def test_lost_trial_counts_as_failed_and_the_search_goes_on() -> None:
 
 
 def test_evaluator_that_cannot_start_ends_the_search_and_blames_no_candidate() -> None:
-    searcher = EvolutionSearcher(make(), num_workers=2)
+    searcher = make_searcher(slots=2)
     searcher.suggest("a")
     searcher.suggest("b")
     searcher.on_trial_complete("a", {"setup_error": "node7: FileNotFoundError: no data"})
@@ -95,7 +104,7 @@ def test_evaluator_that_cannot_start_ends_the_search_and_blames_no_candidate() -
 
 
 def test_generation_is_shared_out_in_groups_with_common_prefixes_that_get_smaller() -> None:
-    searcher = EvolutionSearcher(make(), num_workers=2)
+    searcher = make_searcher(slots=2)
     groups = []
     while (suggestion := searcher.suggest(f"trial-{len(groups)}")) is not None:
         groups.append(suggestion["candidates"])
@@ -114,29 +123,54 @@ def test_groups_hold_every_candidate_once_and_none_is_larger_than_a_workers_shar
 
 
 @pytest.mark.parametrize("slots", [2, 3, 8])
-def test_extras_fill_idle_slots_and_change_nothing_but_save_work(slots: int) -> None:
+def test_speculation_fills_idle_slots_and_changes_nothing_but_saves_work(slots: int) -> None:
     expected, _ = table(slots=slots)
-    rows: list[EvaluationRow] = []
-    extras: list[EvaluationRow] = []
-    searcher = EvolutionSearcher(make(), num_workers=slots, on_rows=rows.extend, on_extras=extras.extend)
+    searcher = make_searcher(slots=slots, speculate=True)
     drive(searcher, slots=slots, rng=random.Random(1), always_busy=True)
-    assert sorted(rows, key=lambda row: row.candidate_id) == expected
-    assert extras and all(row.candidate_id < 0 and row.accuracy is not None for row in extras)
-    assert len({row.architecture for row in extras}) == len(extras)
-    assert searcher.num_known == len({r.architecture for r in rows} & {r.architecture for r in extras}) > 0
+    assert by_id(searcher) == expected
+    ahead = [row for row in searcher.results.known.values() if row.candidate_id < 0]
+    assert searcher.ahead is not None and 0 < len(ahead) <= searcher.ahead.num_started
+    assert all(row.evaluation is not None for row in ahead)
+    asked = {row.architecture for row in expected}
+    assert searcher.results.num_known == len(asked & {row.architecture for row in ahead}) > 0
 
 
-def test_lost_extra_is_no_result() -> None:
-    rows: list[EvaluationRow] = []
-    searcher = EvolutionSearcher(make(), num_workers=64, on_rows=rows.extend, on_extras=rows.extend)
+def test_lost_trial_ahead_of_the_search_is_no_result() -> None:
+    searcher = make_searcher(slots=64, speculate=True)
     trials = [searcher.suggest(f"trial-{i}") for i in range(11)]
     assert [c[0] for c in trials[-1]["candidates"]] == [-1]
     searcher.on_trial_complete("trial-10", None, error=True)
-    assert not rows and not searcher.search.results
+    assert not searcher.results.table and not searcher.results.known and not searcher.search.results
+
+
+def test_results_that_cannot_be_stored_end_the_search(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("in the way")
+    results = Results(run=RunFolder(tmp_path / "run"))
+    searcher = AskTellSearcher(make(), results, num_workers=1)
+    suggestion = searcher.suggest("a")
+    searcher.on_trial_complete("a", {"answers": [answer(*c) for c in suggestion["candidates"]]})
+    assert isinstance(searcher.failure, OSError)
+    assert searcher.suggest("b") == Searcher.FINISHED
+
+
+def test_only_complete_measurements_are_shared_with_other_runs(tmp_path: Path) -> None:
+    cache = EvaluationCache(LocalFiles(tmp_path))
+    results = Results(cache=cache, num_samples=100)
+    complete = Evaluation(0.5, 10.0, 0.1, 100)
+    rows = [
+        EvaluationRow(0, 0, "SCB_k3", (), complete),
+        EvaluationRow(1, 0, "SCB_k5", (), replace(complete, num_samples=50)),
+        EvaluationRow(2, 0, "SRB_k3", (), error="RuntimeError"),
+    ]
+    results.add_measured(rows)
+    results.add_known([EvaluationRow(3, 0, "SRB_k5", (), complete)])
+    results.add_ahead(EvaluationRow(-1, 0, "skip_connect", (), complete))
+    assert cache.read().keys() == {"SCB_k3", "skip_connect"}
+    assert [row.candidate_id for row in results.table] == [0, 1, 2, 3]
 
 
 def test_racing_tells_trials_what_a_candidate_must_reach() -> None:
-    searcher = EvolutionSearcher(make(), num_workers=1, racing=True)
+    searcher = make_searcher(slots=1, racing=True)
     thresholds = []
     while isinstance(suggestion := searcher.suggest("a"), dict):
         thresholds.append(suggestion["threshold"])
@@ -147,11 +181,11 @@ def test_racing_tells_trials_what_a_candidate_must_reach() -> None:
 
 
 def test_searcher_is_pickled_without_what_cannot_be(tmp_path: Path) -> None:
-    searcher = EvolutionSearcher(make(), num_workers=2, on_rows=lambda rows: None)
+    searcher = make_searcher(slots=2)
     drive(searcher, slots=2, rng=random.Random(0))
     copy = pickle.loads(pickle.dumps(searcher))
     assert copy.search.state_dict() == searcher.search.state_dict()
     searcher.save(str(tmp_path / "state.json"))
-    other = EvolutionSearcher(make(seed=5), num_workers=2)
+    other = make_searcher(make(seed=5), slots=2)
     other.restore(str(tmp_path / "state.json"))
     assert [c.id for c in other.search.ranking()] == [c.id for c in searcher.search.ranking()]

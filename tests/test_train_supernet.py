@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
 from pipeline.data import load_data
 from pipeline.run import open_run, run_all
-from pipeline.storage.files import file_sha256, write_json
 from pipeline.storage.records import Cost, SupernetResult
-from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.run_folder import SUPERNET, SUPERNET_WEIGHTS, RunFolder
 from pipeline.training.supernet import reuse_supernet
 
 CONFIG = named_config("demo")
@@ -26,9 +24,8 @@ def trained(tmp_path: Path) -> RunFolder:
     """A run of CONFIG that has finished stage 1."""
     run = RunFolder(tmp_path / "trained")
     open_run(run, CONFIG)
-    save_file({"w": torch.arange(5.0)}, run.supernet_weights_file)
-    sha256 = file_sha256(run.supernet_weights_file)
-    write_json(run.supernet_file, SupernetResult("trained", sha256, 4000.0, 10, 5, 5, Cost()))
+    sha256 = run.write_supernet_weights({"w": torch.arange(5.0)})
+    run.write_supernet(SupernetResult("trained", sha256, 4000.0, 10, 5, 5, Cost()))
     return run
 
 
@@ -67,15 +64,15 @@ def test_another_training_is_refused_and_leaves_nothing(
 def test_other_data_of_the_same_name_are_refused(trained: RunFolder, tmp_path: Path) -> None:
     environment = trained.read_environment()
     environment["data"]["D_train"]["fingerprint"] = "0" * 64
-    write_json(trained.environment_file, environment)
+    trained.write_environment(environment)
     with pytest.raises(ValueError, match="hash of the data"):
         reuse_supernet(RunFolder(tmp_path / "other"), load_data(CONFIG), trained)
 
 
 def test_damaged_and_missing_weights_are_named(trained: RunFolder, tmp_path: Path) -> None:
-    trained.supernet_weights_file.write_bytes(b"rubbish")
+    (trained.path / SUPERNET_WEIGHTS).write_bytes(b"rubbish")
     with pytest.raises(ValueError, match="SHA-256"):
         reuse_supernet(RunFolder(tmp_path / "other"), load_data(CONFIG), trained)
-    trained.supernet_file.unlink()
+    (trained.path / SUPERNET).unlink()
     with pytest.raises(FileNotFoundError, match="train-supernet"):
         reuse_supernet(RunFolder(tmp_path / "other"), load_data(CONFIG), trained)

@@ -1,1 +1,1 @@
-"""Search algorithms as ask/tell objects, one a file; they know neither Ray nor torch."""
+"""Search algorithms behind one ask/tell object; neither Ray nor torch is imported here."""

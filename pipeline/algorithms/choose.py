@@ -1,41 +1,42 @@
-"""The search algorithm of a run's settings."""
+"""The search that settings ask for."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
 from pipeline.algorithms.aging import AgingEvolution
-from pipeline.algorithms.ask_tell import ArchitectureSearch, SearchSettings
+from pipeline.algorithms.ask_tell import ArchitectureSearch
 from pipeline.algorithms.evolution import SpikeAwareEvolution
 from pipeline.algorithms.exhaustive import ExhaustiveSearch
 from pipeline.algorithms.nsga2 import NSGA2
+from pipeline.algorithms.optuna_tpe import OptunaTPE
+from pipeline.algorithms.proposer import Proposer
 from pipeline.algorithms.random_search import RandomSearch
+from pipeline.algorithms.settings import AlgorithmName, SearchSettings
 from pipeline.config.tree import Config
+from snn.search_space import SearchSpace
+
+_ALGORITHMS: dict[AlgorithmName, type[Proposer]] = {
+    "evolution": SpikeAwareEvolution,
+    "exhaustive": ExhaustiveSearch,
+    "random": RandomSearch,
+    "aging": AgingEvolution,
+    "nsga2": NSGA2,
+    "optuna": OptunaTPE,
+}
 
 
 def make_search(config: Config, spikes_reference: float) -> ArchitectureSearch:
-    """The search algorithm of a run's settings.
+    """The search of a run's config; see `build_search`."""
+    space = config.network.search_space()
+    return build_search(space, config.search, seed=config.seed, spikes_reference=spikes_reference)
+
+
+def build_search(
+    space: SearchSpace, settings: SearchSettings, *, seed: int, spikes_reference: float
+) -> ArchitectureSearch:
+    """A search of `space` by the algorithm of the settings.
 
     Raises:
-        ValueError: The algorithm is borrowed from a package that is not installed.
+        ValueError: The algorithm needs a package that is not installed.
     """
-    fields = {field.name for field in dataclasses.fields(SearchSettings)} - {"spikes_reference"}
-    values: dict[str, Any] = {name: getattr(config.search, name) for name in fields}
-    settings = SearchSettings(**values, spikes_reference=spikes_reference)
-    kind = _algorithm(config.search.algorithm)
-    return kind(config.network.search_space(), settings, seed=config.seed)
-
-
-def _algorithm(name: str) -> type[ArchitectureSearch]:
-    if name == "optuna":
-        from pipeline.algorithms.optuna_tpe import BorrowedSearch  # it needs Ray, the others do not
-
-        return BorrowedSearch
-    return {
-        "evolution": SpikeAwareEvolution,
-        "exhaustive": ExhaustiveSearch,
-        "random": RandomSearch,
-        "aging": AgingEvolution,
-        "nsga2": NSGA2,
-    }[name]
+    algorithm = _ALGORITHMS[settings.algorithm]
+    return ArchitectureSearch(space, settings, algorithm, seed=seed, spikes_reference=spikes_reference)

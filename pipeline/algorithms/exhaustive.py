@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pipeline.algorithms.ask_tell import ArchitectureSearch, Candidate
+from pipeline.algorithms.proposer import Proposer
 
 
-class ExhaustiveSearch(ArchitectureSearch):
-    """Every architecture of the space in the order of its index, whatever the budget of evaluations."""
+class ExhaustiveSearch(Proposer):
+    """Every architecture of the space in the order of its index, regardless of `max_evaluations`."""
 
     @property
     def num_planned(self) -> int:
-        return len(self.space)
+        return len(self.history.space)
 
-    def _may_breed(self) -> bool:
+    def ready(self) -> bool:
         return True
 
-    def _breed(self) -> None:
-        if self._num_left > 0:
-            number = len(self.candidates)
-            self._add(Candidate(number, 0, self.space.at(number)))
+    def propose(self) -> None:
+        self.history.add(self.history.space.at(len(self.history.candidates)), generation=0)

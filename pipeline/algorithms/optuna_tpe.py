@@ -1,119 +1,125 @@
-"""Searches that Ray Tune brings along, behind the same ask/tell as our own."""
+"""Optuna's tree-structured Parzen estimator."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING
 
-from pipeline.algorithms.ask_tell import ArchitectureSearch, Candidate, SearchSettings
-from snn.search_space import Architecture, SearchSpace
+from pipeline.algorithms.breeding import fill_up
+from pipeline.algorithms.history import History
+from pipeline.algorithms.proposer import Proposer
+from snn.search_space import Architecture
 
-# Suggestions for each candidate of a generation, before random ones take the place of repeated ones.
+if TYPE_CHECKING:
+    import optuna
+
+# Suggestions per candidate of a generation; random candidates replace those that repeat others.
 _MAX_ATTEMPTS = 5
 
 
-class BorrowedSearch(ArchitectureSearch):
-    """The tree-structured Parzen estimator of Optuna, through Tune's searcher for it.
+class OptunaTPE(Proposer):
+    """The tree-structured Parzen estimator (Bergstra et al., "Algorithms for Hyper-Parameter Optimization",
+    NeurIPS 2011) as Optuna implements it, with one categorical parameter per layer.
 
-    A generation of `population_size` candidates is suggested at once and its results are told in the order
-    of their ids when all are there, so that the search does not depend on the number of workers. What is
-    suggested again is not handed out again: the sampler is told the result it has, and asked once more.
+    A generation of `population_size` candidates is suggested at once. Its results are told in the order of
+    their ids when all are there, so that the search does not depend on the number of workers. A repeated
+    suggestion is not handed out again: the sampler is told the result of the earlier one, as a failure if
+    there is none yet, and asked once more.
 
     Raises:
         ValueError: Optuna is not installed.
     """
 
-    def __init__(self, space: SearchSpace, settings: SearchSettings, *, seed: int) -> None:
-        super().__init__(space, settings, seed=seed)
-        self.seed = seed
-        self._searcher = _optuna_searcher(space, seed)
-        self._num_suggested = 0
-        self._trials: dict[int, str] = {}
+    def __init__(self, history: History, *, seed: int) -> None:
+        super().__init__(history, seed=seed)
+        self._study = _make_study(seed)
+        self._layers = _distributions(history)
+        self._trials: dict[int, optuna.Trial] = {}  # of the candidates that the sampler awaits
+        self._num_suggested = 0  # candidates that the sampler has passed, its own and random ones
         self._num_told = 0
 
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "seed": self.seed}
+    def propose(self) -> None:
+        while self._num_suggested < len(self.history.candidates):  # a restored history is suggested again
+            self._suggest_generation()
+        self._suggest_generation()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to a state of `state_dict` by suggesting all of its generations once more."""
-        super().load_state_dict(state)
-        candidates, results, num_asked = self.candidates, self.results, self._num_asked
-        self.__init__(self.space, self.settings, seed=state["seed"])  # type: ignore[misc]
-        self.results = results
-        while len(self.candidates) < len(candidates):
-            self._breed()
-        assert self.candidates == candidates, "the sampler suggested something else than before"
-        self._num_asked = num_asked
+    def _suggest_generation(self) -> None:
+        """Tells the results so far, then adds a generation to the history, or passes one it has already."""
+        history, start = self.history, self._num_suggested
+        for candidate_id in range(self._num_told, start):
+            self._tell(candidate_id)
+        self._num_told = start
+        end = min(start + history.settings.population_size, self.num_planned)
+        generation = history.candidates[start - 1].generation + 1 if start else 0
+        for _ in range(_MAX_ATTEMPTS * (end - start)):
+            if self._num_suggested == end:
+                break
+            self._suggest(generation)
+        fill_up(history, generation, end, self.rng)
+        self._num_suggested = end
 
-    def _may_breed(self) -> bool:
-        return self._num_open_results == 0
-
-    def _breed(self) -> None:
-        for candidate_id in range(self._num_told, len(self.candidates)):
-            self._tell_sampler(candidate_id)
-        self._num_told = len(self.candidates)
-        generation = self._next_generation
-        end = len(self.candidates) + min(self.settings.population_size, self._num_left)
-        attempts = _MAX_ATTEMPTS * (end - len(self.candidates))
-        while len(self.candidates) < end and attempts > 0:
-            attempts -= 1
-            trial, architecture = self._suggestion()
-            if architecture in self._seen:
-                earlier = self._candidate_of(architecture)
-                self._answer(trial, earlier if earlier < self._num_told else None)
-            else:
-                self._trials[len(self.candidates)] = trial
-                self._add(Candidate(len(self.candidates), generation, architecture))
-        self._fill_up(generation, end)
-
-    def _suggestion(self) -> tuple[str, Architecture]:
-        trial = str(self._num_suggested)
-        self._num_suggested += 1
-        blocks = self._searcher.suggest(trial)
-        return trial, Architecture(tuple(blocks[f"layer{i}"] for i in range(self.space.num_layers)))
-
-    def _candidate_of(self, architecture: Architecture) -> int:
-        return next(c.id for c in self.candidates if c.architecture == architecture)
-
-    def _tell_sampler(self, candidate_id: int) -> None:
-        """Tells the sampler a candidate's result, whether it suggested the candidate or not."""
-        trial = self._trials.pop(candidate_id, None)
-        if trial is not None:
-            self._answer(trial, candidate_id)
-        elif self.results[candidate_id] is not None:
-            blocks = self.candidates[candidate_id].architecture.blocks
-            point = {f"layer{i}": block for i, block in enumerate(blocks)}
-            self._searcher.add_evaluated_point(point, self._value(candidate_id))
-
-    def _answer(self, trial: str, candidate_id: int | None) -> None:
-        """Ends a trial of the sampler with a candidate's result; as failed if there is none (yet)."""
-        if candidate_id is None or self.results[candidate_id] is None:
-            self._searcher.on_trial_complete(trial, error=True)
+    def _suggest(self, generation: int) -> None:
+        """One suggestion of the sampler: the next candidate, or a repetition that is answered at once."""
+        trial = self._study.ask(fixed_distributions=self._layers)
+        architecture = Architecture(tuple(trial.params[layer] for layer in self._layers))
+        number = self._num_suggested
+        candidate_id = self.history.id_of(architecture)
+        if candidate_id is None:
+            candidate_id = len(self.history.candidates)
+            self.history.add(architecture, generation)
+        assert candidate_id <= number, "the sampler suggested something else than before"
+        if candidate_id == number:
+            self._trials[number] = trial
+            self._num_suggested += 1
         else:
-            self._searcher.on_trial_complete(trial, {"fitness": self._value(candidate_id)})
+            self._answer(trial, self._value(candidate_id) if candidate_id < self._num_told else None)
 
-    def _value(self, candidate_id: int) -> float:
-        """What the sampler maximises: the fitness, below 0 for a candidate above the spike budget."""
-        result = self._result(candidate_id)
-        excess = self._excess(result)
-        return -excess if excess else self.fitness(result)
+    def _tell(self, candidate_id: int) -> None:
+        """Tells the sampler a candidate's result, also that of a random candidate unless it failed."""
+        from optuna.trial import create_trial
+
+        trial, value = self._trials.pop(candidate_id, None), self._value(candidate_id)
+        if trial is not None:
+            self._answer(trial, value)
+        elif value is not None:
+            blocks = self.history.candidates[candidate_id].architecture.blocks
+            params = dict(zip(self._layers, blocks, strict=True))
+            self._study.add_trial(create_trial(value=value, params=params, distributions=self._layers))
+
+    def _answer(self, trial: optuna.Trial, value: float | None) -> None:
+        """Ends a trial of the sampler; as failed if there is no value."""
+        from optuna.trial import TrialState
+
+        self._study.tell(trial, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
+
+    def _value(self, candidate_id: int) -> float | None:
+        """What the sampler maximises: the fitness, or minus the spikes above the budget; None if failed."""
+        result = self.history.results[candidate_id]
+        if result is None:
+            return None
+        excess = self.history.excess(result)
+        return -excess if excess else self.history.fitness(result)
 
 
-def _optuna_searcher(space: SearchSpace, seed: int) -> Any:
-    """Tune's searcher of Optuna with a seeded TPE sampler and one categorical parameter a layer."""
+def _make_study(seed: int) -> optuna.Study:
+    """A study in memory with a seeded TPE sampler."""
     try:
         import optuna
     except ImportError as error:
         raise ValueError(
             "search.algorithm is 'optuna', but optuna is not installed; run: pip install optuna"
         ) from error
-    from ray.tune.search.optuna import OptunaSearch
-
     optuna.logging.set_verbosity(logging.WARNING)  # or it writes a line for each study
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `constant_liar` is marked as experimental
         sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-    choices = optuna.distributions.CategoricalDistribution(space.blocks)
-    layers: dict[str, Any] = {f"layer{i}": choices for i in range(space.num_layers)}
-    return OptunaSearch(layers, metric="fitness", mode="max", sampler=sampler)
+    return optuna.create_study(direction="maximize", sampler=sampler, pruner=optuna.pruners.NopPruner())
+
+
+def _distributions(history: History) -> dict[str, optuna.distributions.BaseDistribution]:
+    """One categorical parameter per layer, in the order of the layers."""
+    from optuna.distributions import CategoricalDistribution
+
+    space = history.space
+    return {f"layer{i}": CategoricalDistribution(space.blocks) for i in range(space.num_layers)}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from pipeline.algorithms.ask_tell import ArchitectureSearch, Candidate
+from pipeline.algorithms.breeding import fill_up
+from pipeline.algorithms.proposer import Proposer
 
 
-class RandomSearch(ArchitectureSearch):
-    """Random architectures at the same budget; waits for no result."""
+class RandomSearch(Proposer):
+    """Random architectures at the same budget; awaits no result."""
 
-    def _may_breed(self) -> bool:
+    def ready(self) -> bool:
         return True
 
-    def _breed(self) -> None:
-        generation = len(self.candidates) // self.settings.population_size
-        if self._num_left > 0:
-            self._add(Candidate(len(self.candidates), generation, self._random_unseen()))
+    def propose(self) -> None:
+        number = len(self.history.candidates)
+        generation = number // self.history.settings.population_size
+        fill_up(self.history, generation, number + 1, self.rng)

@@ -1,4 +1,4 @@
-"""What a table of the whole space says for certain: the optimum of every lambda and every spike budget."""
+"""Exact results of a table of the whole space: the optima of every lambda and every spike budget."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from pipeline.config.search import SearchConfig
+from pipeline.algorithms.settings import SearchSettings
 from pipeline.storage.records import EvaluationRow, LambdaInterval, Optimum
 from snn.fitness import pareto_front, spike_aware_fitness
 from snn.search_space import SearchSpace
 
-# Those the paper studies.
+# The lambdas that the paper studies.
 PAPER_EXPONENTS = (0.0, -0.08, -0.16, -0.24)
 
 
 def holds_whole_space(rows: Sequence[EvaluationRow], space: SearchSpace) -> bool:
-    """Whether every architecture of a space has its row, failed ones included."""
+    """Whether every architecture of a space has a row, failed ones included."""
     return len({row.architecture for row in rows}) == len(space)
 
 
-def studied_exponents(settings: SearchConfig) -> list[float]:
-    """The paper's lambdas and those of a run's settings, from 0 down."""
+def studied_exponents(settings: SearchSettings) -> list[float]:
+    """The paper's lambdas and those of a run's settings, in descending order."""
     return sorted({*PAPER_EXPONENTS, settings.spike_exponent, *settings.more_exponents}, reverse=True)
 
 
 def exact_front(rows: Sequence[EvaluationRow]) -> list[Optimum]:
-    """The rows no other one beats in both accuracy and spikes, by rising spikes; lambda is 0 in them."""
+    """The Pareto front of accuracy and spikes in order of rising spikes, as optima of lambda = 0."""
     scored = _scored(rows)
     return [scored[i] for i in pareto_front([(point.accuracy, point.spikes) for point in scored])]
 
@@ -34,7 +34,7 @@ def exact_front(rows: Sequence[EvaluationRow]) -> list[Optimum]:
 def exact_optima(
     rows: Sequence[EvaluationRow], spikes_reference: float, exponents: Sequence[float]
 ) -> list[Optimum]:
-    """The row of highest fitness under each lambda, of equal ones with fewest spikes; [] if all failed."""
+    """The row of highest fitness under each lambda, ties broken by fewer spikes; [] if all failed."""
     scored = _scored(rows)
     optima = []
     for exponent in exponents if scored else ():
@@ -44,32 +44,32 @@ def exact_optima(
 
 
 def best_within(rows: Sequence[EvaluationRow], budget: float) -> Optimum | None:
-    """The row of highest accuracy with at most `budget` spikes, of equal ones that of fewest; or None."""
-    kept = [point for point in exact_front(rows) if point.spikes <= budget]
-    return kept[-1] if kept else None
+    """The row of highest accuracy with at most `budget` spikes, ties broken by fewer spikes; or None."""
+    within = [point for point in exact_front(rows) if point.spikes <= budget]
+    return within[-1] if within else None
 
 
 def lambda_intervals(rows: Sequence[EvaluationRow]) -> list[LambdaInterval]:
-    """The optimum of every lambda <= 0 at once, from the most negative lambda up to 0.
+    """The intervals of lambda <= 0 with the same optimum, from the most negative lambda up to 0.
 
         log F = log A + lambda log(N / N_avg)
 
-    with F the fitness, A the accuracy, N the spikes, N_avg the reference, which changes no optimum. In the
-    plane of x = log N and y = log A the rows of equal fitness lie on a line of slope -lambda. Hence the
-    optima are the corners of the upper left convex hull, and a corner is best while -lambda lies between
-    the slopes of its two edges. Rows without spikes or accuracy have fitness 0 and are left out.
+    with F the fitness, A the accuracy, N the spikes and N_avg the reference, on which no optimum depends. In
+    the plane of x = log N and y = log A, points of equal fitness lie on a line of slope -lambda. Hence the
+    optima are the vertices of the upper left convex hull, and a vertex is optimal while -lambda lies between
+    the slopes of its two edges. Rows without spikes or with accuracy 0 have fitness 0 and are left out.
     """
-    corners: list[Optimum] = []
+    vertices: list[Optimum] = []
     for point in exact_front([row for row in rows if (e := row.evaluation) and e.spikes and e.accuracy]):
-        while len(corners) > 1 and _slope(corners[-2], corners[-1]) <= _slope(corners[-1], point):
-            corners.pop()
-        corners.append(point)
-    ends = [*(-_slope(left, right) for left, right in pairwise(corners)), 0.0]
+        while len(vertices) > 1 and _slope(vertices[-2], vertices[-1]) <= _slope(vertices[-1], point):
+            vertices.pop()
+        vertices.append(point)
+    ends = [*(-_slope(left, right) for left, right in pairwise(vertices)), 0.0]
     return [
         LambdaInterval(
             ends[i - 1] if i > 0 else None, ends[i], point.architecture, point.accuracy, point.spikes
         )
-        for i, point in enumerate(corners)
+        for i, point in enumerate(vertices)
     ]
 
 

@@ -1,25 +1,27 @@
-"""Replays search algorithms on the table of a whole space: how near to its optimum do they come?"""
+"""Replays of search algorithms on the table of a whole space: how close to its optimum do they come?"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, get_args, get_type_hints
+from collections.abc import Iterable, Sequence
+from typing import Any, get_args
 
 from pipeline.algorithms.ask_tell import ArchitectureSearch
-from pipeline.algorithms.choose import make_search
+from pipeline.algorithms.choose import build_search
+from pipeline.algorithms.history import History
+from pipeline.algorithms.run_in_process import run_in_process
+from pipeline.algorithms.settings import AlgorithmName
 from pipeline.analysis.exact import holds_whole_space
-from pipeline.config.search import SearchConfig
 from pipeline.config.tree import Config
 from pipeline.storage.records import EvaluationRow, ReplayResult
 from pipeline.storage.run_folder import RunFolder
 from snn.fitness import Evaluation
 
-ALGORITHMS: tuple[str, ...] = get_args(get_type_hints(SearchConfig)["algorithm"])
-# `optuna` takes seconds a seed, the others hundredths; `exhaustive` finds everything.
+ALGORITHMS: tuple[AlgorithmName, ...] = get_args(AlgorithmName)
+# `optuna` takes seconds a seed, the others hundredths; `exhaustive` always finds the optimum.
 DEFAULT_ALGORITHMS = ("evolution", "random", "aging", "nsga2")
-_CURVE_STEP = 20  # evaluations from one point of the curve to the next
+_CURVE_STEP = 20  # evaluations between two points of the curve
 
 
 def replay_run(
@@ -57,45 +59,46 @@ def replay(
     *,
     spikes_reference: float,
 ) -> list[ReplayResult]:
-    """Runs each algorithm with each seed; the table answers in place of an evaluation.
+    """Runs each algorithm with each seed; evaluations are looked up in the table.
 
     Args:
-        rows: A row for each architecture of the space.
-        config: Settings of the searches, but for algorithm and seed.
+        rows: One row for each architecture of the space.
+        config: Settings of the searches, except for algorithm and seed.
         seeds: Seeds of the searches.
         algorithms: Names as in `search.algorithm`.
         spikes_reference: N_avg of the fitness.
 
     Raises:
-        ValueError: An unknown algorithm, or no architecture keeps the spike budget.
+        ValueError: An unknown algorithm, or no architecture is within the spike budget.
     """
-    unknown = [name for name in algorithms if name not in ALGORITHMS]
-    if unknown:
-        raise ValueError(f"Unknown algorithm '{unknown[0]}'; choose from: {', '.join(ALGORITHMS)}.")
+    names = [_known(name) for name in algorithms]
+    space = config.network.search_space()
     table = {row.architecture: row.evaluation for row in rows}
+    optimum = _optimum_fitness(
+        History(space, config.search, spikes_reference=spikes_reference), table.values()
+    )
     results = []
-    for name in algorithms:
-        search_config = dataclasses.replace(config.search, algorithm=name)  # type: ignore[arg-type]
-        configs = [dataclasses.replace(config, seed=seed, search=search_config) for seed in seeds]
-        courses = [best_so_far(make_search(c, spikes_reference), table) for c in configs]
-        optimum = _optimum_fitness(make_search(config, spikes_reference), table)
-        results.append(_result(name, courses, optimum))
+    for name in names:
+        settings = dataclasses.replace(config.search, algorithm=name)
+        searches = [
+            build_search(space, settings, seed=seed, spikes_reference=spikes_reference) for seed in seeds
+        ]
+        for search in searches:
+            run_in_process(search, lambda architecture: table[str(architecture)])
+        results.append(_result(name, [best_so_far(search) for search in searches], optimum))
     return results
 
 
-def best_so_far(search: ArchitectureSearch, table: Mapping[str, Evaluation | None]) -> list[float]:
-    """Runs a search to its end; the best fitness after each evaluation, in the order of the ids.
+def best_so_far(search: ArchitectureSearch) -> list[float]:
+    """The best fitness after each evaluation of a finished search, in the order of the ids.
 
-    Before the first candidate that did not fail and keeps the spike budget it is 0.
+    It is 0 before the first candidate that did not fail and is within the spike budget.
     """
-    while asked := list(iter(search.ask, None)):
-        for candidate in asked:
-            search.tell(candidate.id, table[str(candidate.architecture)])
-    course, best = [], 0.0
+    curve, best = [], 0.0
     for candidate in search.candidates:
-        best = max(best, _worth(search, search.results[candidate.id]))
-        course.append(best)
-    return course
+        best = max(best, _fitness_within_budget(search.history, search.results[candidate.id]))
+        curve.append(best)
+    return curve
 
 
 def replay_table(results: Sequence[ReplayResult]) -> str:
@@ -118,48 +121,57 @@ def replay_table(results: Sequence[ReplayResult]) -> str:
 
 
 def until_text(number: int | None, budget: int) -> str:
-    """Evaluations up to the optimum; more than the budget if it was not found."""
+    """Evaluations up to the optimum; "more than the budget" if it was not found."""
     return f">{budget:,}" if number is None else f"{number:,}"
 
 
-def _worth(search: ArchitectureSearch, evaluation: Evaluation | None) -> float:
-    """The fitness; 0 for one that failed or is above the spike budget."""
-    budget = search.settings.max_spikes
-    if evaluation is None or (budget is not None and evaluation.spikes > budget):
+def _known(name: str) -> AlgorithmName:
+    for algorithm in ALGORITHMS:
+        if name == algorithm:
+            return algorithm
+    raise ValueError(f"Unknown algorithm '{name}'; choose from: {', '.join(ALGORITHMS)}.")
+
+
+def _fitness_within_budget(history: History, evaluation: Evaluation | None) -> float:
+    """The fitness; 0 for a failed evaluation or one above the spike budget."""
+    if evaluation is None or history.excess(evaluation):
         return 0.0
-    return search.fitness(evaluation)
+    return history.fitness(evaluation)
 
 
-def _optimum_fitness(search: ArchitectureSearch, table: Mapping[str, Evaluation | None]) -> float:
-    budget, spikes = search.settings.max_spikes, [e.spikes for e in table.values() if e is not None]
-    if budget is not None and spikes and min(spikes) > budget:
+def _optimum_fitness(history: History, evaluations: Iterable[Evaluation | None]) -> float:
+    """The highest fitness of a whole space, under the settings of `history`."""
+    scored = [evaluation for evaluation in evaluations if evaluation is not None]
+    budget = history.settings.max_spikes
+    if scored and all(history.excess(evaluation) for evaluation in scored):
         raise ValueError(
-            f"No architecture of the table keeps search.max_spikes = {budget:,}; "
-            f"the fewest spikes are {min(spikes):,}."
+            f"No architecture of the table is within search.max_spikes = {budget:,}; "
+            f"the fewest spikes are {min(evaluation.spikes for evaluation in scored):,}."
         )
-    return max(_worth(search, evaluation) for evaluation in table.values())
+    return max((_fitness_within_budget(history, evaluation) for evaluation in scored), default=0.0)
 
 
-def _result(algorithm: str, courses: Sequence[Sequence[float]], optimum: float) -> ReplayResult:
-    budget = len(courses[0])
+def _result(algorithm: str, curves: Sequence[Sequence[float]], optimum: float) -> ReplayResult:
+    budget = len(curves[0])
     points = [*range(_CURVE_STEP, budget, _CURVE_STEP), budget]
-    regrets = [optimum - course[-1] for course in courses]
-    found = [next((i for i, best in enumerate(c, start=1) if best >= optimum), None) for c in courses]
-    until = [math.inf if number is None else number for number in found]
+    regrets = [optimum - curve[-1] for curve in curves]
+    first = [next((i for i, best in enumerate(c, start=1) if best >= optimum), None) for c in curves]
     return ReplayResult(
         algorithm=algorithm,
-        num_seeds=len(courses),
+        num_seeds=len(curves),
         budget=budget,
         optimum_fitness=optimum,
         regrets=tuple(regrets),
         relative_regrets=tuple(regret / optimum if optimum else 0.0 for regret in regrets),
         regret_quartiles=_quartiles(regrets),
-        found_share=sum(number is not None for number in found) / len(found),
-        evaluations_to_optimum=tuple(found),
-        evaluations_quartiles=_whole(_quartiles(until)),
+        found_share=sum(number is not None for number in first) / len(first),
+        evaluations_to_optimum=tuple(first),
+        evaluations_quartiles=_integers(
+            _quartiles([math.inf if number is None else number for number in first])
+        ),
         curve_evaluations=tuple(points),
         mean_regret=tuple(
-            sum(optimum - course[point - 1] for course in courses) / len(courses) for point in points
+            sum(optimum - curve[point - 1] for curve in curves) / len(curves) for point in points
         ),
     )
 
@@ -171,5 +183,5 @@ def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def _whole(values: tuple[float, float, float]) -> Any:
+def _integers(values: tuple[float, float, float]) -> Any:
     return tuple(None if math.isinf(value) else int(value) for value in values)

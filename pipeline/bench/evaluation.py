@@ -8,11 +8,12 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import torch
 
-from pipeline.algorithms.choose import make_search
+from pipeline.algorithms.choose import build_search
+from pipeline.algorithms.run_in_process import run_in_process
 from pipeline.bench.convolutions import fastest_convolutions
 from pipeline.bench.deviation import compare_results
 from pipeline.bench.plain import PLAIN_BATCH_SIZE, convolutions_of, evaluate_plainly
@@ -184,19 +185,23 @@ def contiguous_copy(network: SpikingNetwork) -> SpikingNetwork:
 
 
 def evolved_generations(subject: Subject) -> list[list[Architecture]]:
-    """What the evolution asks for, generation by generation, if accuracy is a toy's: many k5, few skips."""
-    config = subject.config
-    number = _NUM_GENERATIONS * config.search.population_size
-    settings = replace(config.search, algorithm="evolution", max_evaluations=number)
-    search = make_search(replace(config, seed=0, search=settings), 1.0)
-    generations: list[list[Architecture]] = []
-    while asked := list(iter(search.ask, None)):
-        generations.append([candidate.architecture for candidate in asked])
-        for candidate in asked:
-            text = str(candidate.architecture)
-            accuracy = 0.5 + 0.05 * text.count("k5") + 0.03 * text.count("SRB") - 0.04 * text.count("skip")
-            search.tell(candidate.id, Evaluation(accuracy, 1.0, 0.1, 1))
-    return generations
+    """The generations of the evolution on a toy evaluation that rewards k5 and SRB and punishes skips."""
+    settings = subject.config.search
+    settings = replace(
+        settings, algorithm="evolution", max_evaluations=_NUM_GENERATIONS * settings.population_size
+    )
+    space = subject.config.network.search_space()
+    search = run_in_process(build_search(space, settings, seed=0, spikes_reference=1.0), _toy_evaluation)
+    return [
+        [candidate.architecture for candidate in generation]
+        for _, generation in groupby(search.candidates, key=lambda candidate: candidate.generation)
+    ]
+
+
+def _toy_evaluation(architecture: Architecture) -> Evaluation:
+    text = str(architecture)
+    accuracy = 0.5 + 0.05 * text.count("k5") + 0.03 * text.count("SRB") - 0.04 * text.count("skip")
+    return Evaluation(accuracy, 1.0, 0.1, 1)
 
 
 def groups_of(architectures: Sequence[Architecture], number: int) -> list[list[Architecture]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Literal
 
+from pipeline.algorithms.settings import SearchSettings
 from pipeline.config.identity import NO_IDENTITY
 from snn.options import EngineName, Precision, at_least
 from snn.search_space import SearchSpace
@@ -15,28 +15,9 @@ LARGEST_EXHAUSTIVE = 20_000
 
 
 @dataclass(frozen=True)
-class SearchConfig:
+class SearchConfig(SearchSettings):
     """Stage 2: the spike-aware search on D_val."""
 
-    algorithm: Literal["evolution", "exhaustive", "random", "aging", "nsga2", "optuna"] = "evolution"
-    """`evolution` as in the paper; `exhaustive` scores the whole space; `random` draws all at once;
-    `aging` is regularised evolution; `nsga2` optimises accuracy and spikes; `optuna` is its TPE sampler."""
-    spike_exponent: float = -0.08
-    """lambda of the fitness accuracy * (spikes / reference) ** lambda; more negative saves more spikes."""
-    more_exponents: tuple[float, ...] = ()
-    """Further lambdas `evolution` searches for at once: parents come in turn from each lambda's ranking."""
-    max_spikes: float | None = None
-    """Spike budget, mean spikes per sample: a candidate above it is never chosen while one keeps it."""
-    population_size: int = 20
-    """Candidates of a generation."""
-    num_parents: int = 10
-    """The best of all evaluated candidates that breed the next generation."""
-    num_mutants: int = 10
-    """Candidates of a generation made by mutation; the rest comes from crossover."""
-    mutation_probability: float = 0.2
-    """Chance of each layer of a mutant to change its block."""
-    max_evaluations: int = 400
-    """Architectures evaluated before the search ends; the space may end it earlier."""
     batch_size: int = 128
     """Samples per forward pass; of event-driven evaluation results do not depend on it."""
     engine: EngineName = "auto"
@@ -57,10 +38,8 @@ class SearchConfig:
     """Score on so many samples of D_val (classes balanced) instead of all."""
 
     def __post_init__(self) -> None:
-        at_least("search", 2, population_size=self.population_size)
-        at_least("search", 1, num_parents=self.num_parents, batch_size=self.batch_size)
-        at_least("search", 0, num_mutants=self.num_mutants)
-        at_least("search", 1, max_evaluations=self.max_evaluations, max_val_samples=self.max_val_samples)
+        super().__post_init__()
+        at_least("search", 1, batch_size=self.batch_size, max_val_samples=self.max_val_samples)
         at_least("search", 0, recalibrate=self.recalibrate)
         if self.recalibrate and self.engine == "dense":
             raise ValueError(
@@ -72,30 +51,10 @@ class SearchConfig:
                 f"search.precision is '{self.precision}', which only the dense engine knows: add "
                 "--search.engine dense, or leave precision at float32."
             )
-        if self.num_parents > self.population_size:
-            raise ValueError(
-                f"search.num_parents must not exceed search.population_size ({self.population_size}), "
-                f"got {self.num_parents}: lower num_parents or raise population_size."
-            )
-        if self.num_mutants > self.population_size:
-            raise ValueError(
-                f"search.num_mutants must not exceed search.population_size ({self.population_size}), "
-                f"got {self.num_mutants}."
-            )
-        if not 0 < self.mutation_probability <= 1:
-            raise ValueError(
-                f"search.mutation_probability must be in (0, 1], got {self.mutation_probability}."
-            )
         if self.racing and (self.algorithm != "evolution" or self.more_exponents):
             warnings.warn(
                 "search.racing is ignored: only evolution with a single lambda knows what a candidate must "
                 "reach to become a parent.",
-                stacklevel=2,
-            )
-        if self.spike_exponent > 0:
-            warnings.warn(
-                f"search.spike_exponent is {self.spike_exponent}: above 0 the fitness REWARDS spikes; "
-                "use a value of at most 0, such as -0.08, to save them.",
                 stacklevel=2,
             )
 

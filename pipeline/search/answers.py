@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pipeline.algorithms.ask_tell import Candidate
+from pipeline.algorithms.history import Candidate
 from pipeline.storage.records import EvaluationRow
 from snn.fitness import Evaluation
 

@@ -128,7 +128,7 @@ class Evaluator(tune.Trainable):
         return [Answer(i, result) for (i, _), result in zip(candidates, results, strict=True)]
 
     def _cannot_reach(self, threshold: float) -> Callable[[Evaluation], bool]:
-        """Tells whether a candidate's fitness must end below the threshold, whatever the samples left give."""
+        """Tells whether a candidate's fitness must end below the threshold, whatever is left gives."""
 
         def stop(so_far: Evaluation) -> bool:
             bound = best_possible_fitness(

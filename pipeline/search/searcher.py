@@ -10,7 +10,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from pipeline.algorithms.ask_tell import ArchitectureSearch, Candidate
+from pipeline.algorithms.ask_tell import ArchitectureSearch
+from pipeline.algorithms.history import Candidate
 from pipeline.search.answers import LOST, Answer, row_of, same_measurement
 from pipeline.search.results import Results
 from pipeline.search.speculation import Speculation

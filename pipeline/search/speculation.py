@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pipeline.algorithms.ask_tell import ArchitectureSearch, Candidate
+from pipeline.algorithms.ask_tell import ArchitectureSearch
+from pipeline.algorithms.history import Candidate
 
 
 class Speculation:

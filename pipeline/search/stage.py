@@ -184,11 +184,11 @@ def _chosen(config: Config, algorithm: ArchitectureSearch, rows: list[Evaluation
         RuntimeError: Every evaluation failed.
     """
     assert algorithm.finished, "Tune ended the run before the search was finished"
-    ranking = algorithm.ranking()
-    if not ranking:
+    chosen = algorithm.best()
+    if chosen is None:
         errors = sorted({row.error for row in rows})
         raise RuntimeError(f"All {len(algorithm.results)} evaluations failed: {'; '.join(errors)[:1000]}")
-    best = next(row for row in rows if row.candidate_id == ranking[0].id)
+    best = next(row for row in rows if row.candidate_id == chosen.id)
     budget = config.search.max_spikes
     if budget is not None and best.evaluation is not None and best.evaluation.spikes > budget:
         say(f"  no candidate keeps search.max_spikes = {budget:,.0f}; the chosen one has the fewest spikes")

@@ -72,8 +72,8 @@ class LocalFiles:
             os.replace(temporary, path)
         except OSError as error:
             raise OSError(
-                f"'{self._shown / name}' cannot be written: {error}. Earlier files are intact; remove the cause and give "
-                "the same command again."
+                f"'{self._shown / name}' cannot be written: {error}. Earlier files are intact; remove the "
+                "cause and give the same command again."
             ) from error
         finally:
             with suppress(OSError):
