@@ -23,6 +23,7 @@ from pipeline.analysis.exact import (
 from pipeline.analysis.replay import replay, replay_table
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
+from pipeline.json_values import to_json
 from pipeline.report.join import write_report
 from pipeline.storage.files import write_json
 from pipeline.storage.records import Cost, EvaluationRow, SearchResult
@@ -228,12 +229,12 @@ def test_report_of_a_whole_space_gives_the_exact_answers(tmp_path: Path) -> None
     run.write_replay(replay(run.read_evaluations(), CONFIG, [0, 1], spikes_reference=REFERENCE))
     report = write_report(run)
     rows = run.read_evaluations()
-    answers = report["exact"]["answers"]
-    assert [o["spike_exponent"] for o in answers["optima"]] == list(PAPER_EXPONENTS)
-    assert answers["front_size"] == len(report["search"]["pareto_front"]) == len(exact_front(rows))
-    assert answers["best_within"]["architecture"] == best_within(rows, 15_000).architecture
-    assert "replay.json" in report["provenance"]["files"]
-    assert json.loads(run.report_json_file.read_text(encoding="utf-8")) == report
+    answers = report.exact.answers
+    assert [o.spike_exponent for o in answers.optima] == list(PAPER_EXPONENTS)
+    assert answers.front_size == len(report.search.pareto_front) == len(exact_front(rows))
+    assert answers.best_within == best_within(rows, 15_000)
+    assert "replay.json" in report.provenance.files
+    assert json.loads(run.report_json_file.read_text(encoding="utf-8")) == to_json(report)
     page = run.report_html_file.read_text(encoding="utf-8")
     for text in ("The whole space", "Optimum of every lambda", "chart-regret", "nsga2", "the space"):
         assert text in page
@@ -243,8 +244,8 @@ def test_report_of_a_whole_space_gives_the_exact_answers(tmp_path: Path) -> None
 
 def test_report_without_replay_or_whole_space_leaves_the_section_out(tmp_path: Path) -> None:
     whole = exhaustive_run(tmp_path / "whole", SMALL)
-    assert write_report(whole)["exact"]["replay"] == []
+    assert write_report(whole).exact.replay == ()
     assert "chart-regret" not in whole.report_html_file.read_text(encoding="utf-8")
     part = exhaustive_run(tmp_path / "part", SMALL, num_rows=100)
-    assert write_report(part)["exact"] is None
+    assert write_report(part).exact is None
     assert "The whole space" not in part.report_html_file.read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from PIL import Image
 from test_report import ENVIRONMENT, PARTS, finished_run
 
 from pipeline.config.named import named_config
+from pipeline.json_values import to_json
 from pipeline.report.frames import GROUND_COLOUR, frames_picture, mixed_colour
 from pipeline.report.join import write_report
 from pipeline.storage.files import write_json
@@ -39,8 +40,8 @@ def test_event_run_shows_recordings_and_time(tmp_path: Path) -> None:
 def test_image_run_shows_neither(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
     report, page = write_report(run), page_of(run)
-    assert report["events"] is None
-    assert all(entry["time_course"] is None for entry in report["retrained"])
+    assert report.events is None
+    assert all(network.time_course is None for network in report.retrained)
     assert "The recordings" not in page and "Over time" not in page and "data:image" not in page
     assert "per image" in page and "per sample" not in page
 
@@ -55,12 +56,12 @@ def test_image_run_with_time_course_shows_it(tmp_path: Path) -> None:
 def test_report_json_holds_events_and_time_courses_but_no_frames(tmp_path: Path) -> None:
     run = event_run(tmp_path / "run")
     report = write_report(run)
-    assert json.loads(run.report_json_file.read_text(encoding="utf-8")) == report
-    assert report["events"]["splits"]["test"]["events_per_sample"] == EVENTS_PER_SAMPLE
-    assert report["events"]["splits"]["test"]["notes"] == [SIMULATED]
-    assert report["retrained"][0]["time_course"]["accuracy"] == list(time_course(4).accuracy)
+    assert json.loads(run.report_json_file.read_text(encoding="utf-8")) == to_json(report)
+    assert report.events.splits["test"].events_per_sample == EVENTS_PER_SAMPLE
+    assert report.events.splits["test"].notes == (SIMULATED,)
+    assert tuple(report.retrained[0].time_course.accuracy) == time_course(4).accuracy
     assert "base64" not in run.report_json_file.read_text(encoding="utf-8")
-    assert "event_examples.npz" in report["provenance"]["files"]
+    assert "event_examples.npz" in report.provenance.files
 
 
 def test_simulated_data_are_called_so_in_the_headline(tmp_path: Path) -> None:

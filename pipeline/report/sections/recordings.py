@@ -17,7 +17,7 @@ from pipeline.report.frames import (
     block_side,
     frames_picture,
     mixed_colour,
-    png_address,
+    png_data_url,
 )
 
 _MOST_STEPS = 8
@@ -35,7 +35,7 @@ class Picture:
     """The frames of one class beside each other, as a PNG in a data URL of the given size in pixels."""
 
     class_name: str
-    address: str
+    url: str
     width: int
     height: int
 
@@ -119,7 +119,7 @@ def _frames(examples: EventExamples) -> Frames:
 
 
 def _picture(class_name: str, picture: Image.Image) -> Picture:
-    return Picture(class_name, png_address(picture), picture.width, picture.height)
+    return Picture(class_name, png_data_url(picture), picture.width, picture.height)
 
 
 def _screen_width(frame_width: int) -> float:
