@@ -18,7 +18,7 @@ _WRITTEN_STEPS = 10  # with more, numbers do not fit into the heatmap's cells
 
 
 @dataclass(frozen=True)
-class Course:
+class NetworkCourse:
     """The time course of one retrained network."""
 
     label: str
@@ -41,14 +41,14 @@ class OverTime:
     """
 
     template: ClassVar[str] = "over_time.html.j2"
-    drawn: Course
+    drawn: NetworkCourse
     several_seeds: bool
     charts: tuple[Markup, ...]
 
 
 def over_time(report: Report) -> OverTime | None:
     """Prepares the time courses; None if none was measured."""
-    courses = [Course(n.label, n.seed, n.time_course) for n in report.retrained if n.time_course]
+    courses = [NetworkCourse(n.label, n.seed, n.time_course) for n in report.retrained if n.time_course]
     if not courses:
         return None
     drawn = next((course for course in courses if course.label == "best"), courses[0])
@@ -63,7 +63,7 @@ def over_time(report: Report) -> OverTime | None:
     )
 
 
-def _accuracies_by_label(courses: Sequence[Course]) -> dict[str, list[Sequence[float]]]:
+def _accuracies_by_label(courses: Sequence[NetworkCourse]) -> dict[str, list[Sequence[float]]]:
     """Accuracies over the time steps, one sequence for each seed of a label."""
     accuracies: dict[str, list[Sequence[float]]] = {}
     for course in courses:
@@ -92,7 +92,7 @@ def _accuracy_chart(accuracies: dict[str, list[Sequence[float]]], num_steps: int
     return styled_chart(figure, "time-accuracy", "time steps used", "accuracy, held out", height=360)
 
 
-def _spikes_chart(course: Course, title: str) -> Markup:
+def _spikes_chart(course: NetworkCourse, title: str) -> Markup:
     """Parts from input to output, downwards, against the time step."""
     spikes, num_steps = course.time_course.spikes, course.num_steps
     figure = go.Figure(
