@@ -27,6 +27,7 @@ MAY_IMPORT = (
     "pipeline.analysis",
     "pipeline.config",
     "pipeline.formats",
+    "pipeline.json_values",
     "snn.fitness",
     "snn.search_space",
 )

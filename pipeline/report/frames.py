@@ -6,10 +6,7 @@ from __future__ import annotations
 
 import base64
 import io
-import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,40 +19,6 @@ _STRENGTHS = (0.0, 0.4, 0.7, 1.0)  # strength of a colour, by level
 _GAP = len(_STRENGTHS) ** 2  # palette index of the colour between frames
 _LARGEST_SIDE = 100  # longest side of a frame in picture pixels; bounds the size of the page
 _FULL_QUANTILE = 0.95  # quantile of the counts above 0 from which the colour is full
-
-
-@dataclass(frozen=True, eq=False)
-class EventExamples:
-    """One sample of each class.
-
-    Attributes:
-        samples: [K, T, 2, H, W] uint8 counts of events, OFF before ON.
-        class_names: Names of the K classes.
-    """
-
-    samples: NDArray[np.uint8]
-    class_names: tuple[str, ...]
-
-
-def read_examples(path: Path) -> EventExamples | None:
-    """Reads the examples of a run; None if it has none.
-
-    Raises:
-        ValueError: The file is damaged.
-    """
-    if not path.exists():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            samples, names = arrays["samples"], arrays["class_names"].tolist()
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"'{path}' is damaged ({error}); delete it and run again.") from error
-    if samples.ndim != 5 or samples.shape[2] != 2 or len(samples) != len(names):
-        raise ValueError(
-            f"'{path}' must hold samples [K, T, 2, H, W] and K class names, got {list(samples.shape)} and "
-            f"{len(names)} names; delete it and run again."
-        )
-    return EventExamples(samples, tuple(names))
 
 
 def block_side(height: int, width: int) -> int:

@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pipeline.config.tree import Config
+from pipeline.json_values import to_json
 from pipeline.report.contents import Costs, Events, EventSplit, Provenance, Report, Stage, Stages
-from pipeline.report.frames import read_examples
 from pipeline.report.join_retrained import compare_architectures, join_retrained
 from pipeline.report.join_search import join_exact, join_search
 from pipeline.report.page import render_page
 from pipeline.report.splits import DataSplit, read_splits
-from pipeline.storage.files import file_sha256, write_json, write_text
 from pipeline.storage.records import Cost, RetrainResult, SearchResult, SupernetResult
 from pipeline.storage.run_folder import RunFolder
 
@@ -33,8 +32,7 @@ def write_report(run: RunFolder) -> Report:
         ValueError: One of its files is damaged.
     """
     report = join_report(run)
-    write_json(run.report_json_file, report)
-    write_text(run.report_html_file, render_page(report, read_examples(run.event_examples_file)))
+    run.write_report(to_json(report), render_page(report, run.read_event_examples()))
     return report
 
 
@@ -45,9 +43,9 @@ def join_report(run: RunFolder) -> Report:
     result, no_search = _if_finished(run.read_best)
     rows = run.read_evaluations()
     retrained = {number: run.read_retrained(number) for number in run.retrained_numbers()}
-    networks = join_retrained(run, retrained)
+    networks = join_retrained(retrained)
     search = join_search(config, supernet, result, rows)
-    provenance = _provenance(run, config, supernet, list(retrained))
+    provenance = _provenance(run, config, supernet)
     report = Report(
         run=run.path.resolve().name,
         config_name=config.name,
@@ -115,13 +113,8 @@ def _costs(
     return Costs(*stages, sum((cost for cost in stages if cost), Cost()), rate)
 
 
-def _provenance(
-    run: RunFolder, config: Config, supernet: SupernetResult | None, numbers: Sequence[int]
-) -> Provenance:
-    environment = run.read_environment() if run.environment_file.exists() else {}
-    files = [run.config_file, run.environment_file, run.supernet_file, run.evaluations_file, run.best_file]
-    files += [run.replay_file, run.event_examples_file]
-    files += [run.retrained_metrics_file(number) for number in numbers]
+def _provenance(run: RunFolder, config: Config, supernet: SupernetResult | None) -> Provenance:
+    environment = run.read_environment() if run.has_environment() else {}
     return Provenance(
         commit=environment.get("commit"),
         seed=config.seed,
@@ -130,7 +123,7 @@ def _provenance(
         weights_sha256=supernet.weights_sha256 if supernet else None,
         config=config.to_json(),
         environment=environment,
-        files={file.relative_to(run.path).as_posix(): file_sha256(file) for file in files if file.exists()},
+        files=run.hashes(),
     )
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.report.contents import Comparison, RetrainedNetwork, Spread
 from pipeline.storage.records import RetrainResult
-from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.run_folder import metrics_of
 
 
-def join_retrained(run: RunFolder, results: Mapping[int, RetrainResult]) -> tuple[RetrainedNetwork, ...]:
+def join_retrained(results: Mapping[int, RetrainResult]) -> tuple[RetrainedNetwork, ...]:
     """The retrained networks by their number."""
-    return tuple(_network(run, number, result) for number, result in results.items())
+    return tuple(_network(number, result) for number, result in results.items())
 
 
 def compare_architectures(networks: Sequence[RetrainedNetwork]) -> tuple[Comparison, ...]:
@@ -21,10 +21,10 @@ def compare_architectures(networks: Sequence[RetrainedNetwork]) -> tuple[Compari
     return tuple(_comparison([n for n in networks if (n.label, n.architecture) == key]) for key in keys)
 
 
-def _network(run: RunFolder, number: int, result: RetrainResult) -> RetrainedNetwork:
+def _network(number: int, result: RetrainResult) -> RetrainedNetwork:
     return RetrainedNetwork(
         number=number,
-        source=run.retrained_metrics_file(number).relative_to(run.path).as_posix(),
+        source=metrics_of(number),
         label=result.label,
         architecture=result.architecture,
         seed=result.seed,

@@ -65,7 +65,7 @@ def join_exact(
         return Exact(None, tuple(replayed)) if replayed else None
     budget = config.search.max_spikes
     answers = ExactAnswers(
-        num_failed=sum(_evaluation(row) is None for row in rows),
+        num_failed=sum(row.evaluation is None for row in rows),
         front_size=len(exact_front(rows)),
         optima=tuple(exact_optima(rows, spikes_reference, studied_exponents(config.search))),
         max_spikes=budget,
@@ -75,29 +75,13 @@ def join_exact(
     return Exact(answers, tuple(replayed))
 
 
-def _evaluation(row: EvaluationRow) -> Evaluation | None:
-    """What was measured of a candidate; None if its evaluation failed."""
-    if row.accuracy is None or row.spikes is None:
-        return None
-    return Evaluation(
-        row.accuracy,
-        row.spikes,
-        row.firing_rate or 0.0,
-        row.num_samples,
-        synops=row.synops,
-        spikes_per_layer=row.spikes_per_layer,
-        firing_rate_per_layer=row.firing_rate_per_layer,
-    )
-
-
 def _candidate(row: EvaluationRow) -> Candidate:
-    evaluation = _evaluation(row)
     return Candidate(
         row.candidate_id,
         row.generation,
         row.architecture,
-        evaluation.accuracy if evaluation else None,
-        evaluation.spikes if evaluation else None,
+        row.evaluation.accuracy if row.evaluation else None,
+        row.evaluation.spikes if row.evaluation else None,
         row.fitness,
         row.worker,
         row.error,
@@ -127,16 +111,16 @@ def _chosen(row: EvaluationRow) -> ChosenCandidate:
 
 def _measured(row: EvaluationRow) -> Evaluation:
     """The evaluation of a candidate that cannot have failed: the search chose it."""
-    evaluation = _evaluation(row)
-    assert evaluation is not None, f"the chosen candidate {row.candidate_id} has no evaluation"
-    return evaluation
+    assert row.evaluation is not None, f"the chosen candidate {row.candidate_id} has no evaluation"
+    return row.evaluation
 
 
 def _front(rows: Sequence[EvaluationRow]) -> tuple[int, ...]:
     """Ids of the Pareto front of the candidates scored on all samples; racing stops others early."""
-    scored = [(row.candidate_id, found) for row in rows if (found := _evaluation(row)) and _is_finite(found)]
-    most_samples = max((evaluation.num_samples for _, evaluation in scored), default=0)
-    complete = [(number, found) for number, found in scored if found.num_samples == most_samples]
+    measured = [(row.candidate_id, row.evaluation) for row in rows if row.evaluation is not None]
+    finite = [(number, evaluation) for number, evaluation in measured if _is_finite(evaluation)]
+    most_samples = max((evaluation.num_samples for _, evaluation in finite), default=0)
+    complete = [pair for pair in finite if pair[1].num_samples == most_samples]
     front = pareto_front([(evaluation.accuracy, evaluation.spikes) for _, evaluation in complete])
     return tuple(complete[index][0] for index in front)
 

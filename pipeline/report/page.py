@@ -12,7 +12,6 @@ from plotly.offline import get_plotlyjs
 from pipeline import formats
 from pipeline.report import figures
 from pipeline.report.contents import Report
-from pipeline.report.frames import EventExamples
 from pipeline.report.sections.chosen import chosen
 from pipeline.report.sections.cost import cost
 from pipeline.report.sections.curves import curves
@@ -25,6 +24,7 @@ from pipeline.report.sections.provenance import provenance
 from pipeline.report.sections.recordings import recordings
 from pipeline.report.sections.retrained import retrained
 from pipeline.report.sections.whole_space import whole_space
+from pipeline.storage.records import EventExamples
 
 
 class Section(Protocol):

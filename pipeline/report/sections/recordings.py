@@ -13,12 +13,12 @@ from pipeline.report.contents import Events, EventSplit, Report
 from pipeline.report.frames import (
     OFF_COLOUR,
     ON_COLOUR,
-    EventExamples,
     block_side,
     frames_picture,
     mixed_colour,
     png_data_url,
 )
+from pipeline.storage.records import EventExamples
 
 _MOST_STEPS = 8
 _MOST_CLASSES = 12
