@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import random
@@ -13,12 +14,12 @@ import pytest
 from markupsafe import escape
 
 from pipeline.config.named import named_config
+from pipeline.config.tree import Config
 from pipeline.json_values import to_json
 from pipeline.report.contents_search import Candidate
 from pipeline.report.join import write_report
 from pipeline.report.page import render_page
 from pipeline.report.sections.head import result_sentence
-from pipeline.storage.files import file_sha256, write_json
 from pipeline.storage.records import (
     Cost,
     EpochRecord,
@@ -28,7 +29,8 @@ from pipeline.storage.records import (
     SearchResult,
     SupernetResult,
 )
-from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.run_folder import ENVIRONMENT as ENVIRONMENT_FILE
+from pipeline.storage.run_folder import REPORT_HTML, REPORT_JSON, RunFolder
 from snn.fitness import Evaluation, spike_aware_fitness
 
 CONFIG = replace(named_config("cifar10_small"), seed=7)
@@ -63,8 +65,11 @@ def test_report_traces_to_config_seed_data_and_commit(tmp_path: Path) -> None:
     assert origin.data["test"]["fingerprint"] == "sha256-of-test"
     assert origin.weights_sha256 == "ab" * 32
     assert len(origin.files) == 5 + 6
-    assert all(file_sha256(run.path / name) == sha256 for name, sha256 in origin.files.items())
-    page = run.report_html_file.read_text(encoding="utf-8")
+    assert all(
+        hashlib.sha256((run.path / name).read_bytes()).hexdigest() == sha256
+        for name, sha256 in origin.files.items()
+    )
+    page = page_of(run)
     for number in ("0f3a9c1d", "sha256-of-test", "ab" * 32):
         assert number in page
 
@@ -80,8 +85,8 @@ def test_each_retrained_number_names_its_file(tmp_path: Path) -> None:
 def test_stored_report_is_the_returned_one(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
     report = write_report(run)
-    assert json.loads(run.report_json_file.read_text(encoding="utf-8")) == to_json(report)
-    assert run.report_html_file.read_text(encoding="utf-8") == render_page(report)
+    assert json.loads((run.path / REPORT_JSON).read_text(encoding="utf-8")) == to_json(report)
+    assert page_of(run) == render_page(report)
 
 
 def test_pareto_front_is_what_no_candidate_beats(tmp_path: Path) -> None:
@@ -136,16 +141,16 @@ def test_cost_adds_up_and_gives_the_rate(tmp_path: Path) -> None:
 def test_page_is_self_contained_and_small(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
     write_report(run)
-    page = run.report_html_file.read_text(encoding="utf-8")
+    page = page_of(run)
     assert 'src="http' not in page and "<link" not in page and "@import" not in page.split("<script>")[0]
     assert page.count("plotly.js v") == 1
-    assert run.report_html_file.stat().st_size < 6_000_000
+    assert (run.path / REPORT_HTML).stat().st_size < 6_000_000
 
 
 def test_failures_are_listed_with_their_errors(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
     assert write_report(run).search.num_failed == 1
-    page = run.report_html_file.read_text(encoding="utf-8")
+    page = page_of(run)
     assert "Failed evaluations" in page and escape(HOSTILE) in page
 
 
@@ -153,12 +158,12 @@ def test_failures_are_listed_with_their_errors(tmp_path: Path) -> None:
 def test_unfinished_run_says_what_is_missing(tmp_path: Path, stages: str) -> None:
     run = started_run(tmp_path / "run")
     if "supernet" in stages:
-        write_json(run.supernet_file, supernet_result())
+        run.write_supernet(supernet_result())
     if "search" in stages:
         store_search(run)
     report = write_report(run)
     commands = {"supernet": "train-supernet", "search": "search", "retrain": "retrain"}
-    page = run.report_html_file.read_text(encoding="utf-8")
+    page = page_of(run)
     for stage, command in commands.items():
         assert getattr(report.stages, stage).done == (stage in stages)
         assert (f"launch.py {command} " in page) == (stage not in stages)
@@ -173,41 +178,45 @@ def test_search_under_way_shows_what_is_evaluated_so_far(tmp_path: Path) -> None
 
 def test_report_without_environment_or_history_still_comes(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
-    run.environment_file.unlink()
-    write_json(run.supernet_file, replace(supernet_result(), source="official.pt", history=()))
+    (run.path / ENVIRONMENT_FILE).unlink()
+    run.write_supernet(replace(supernet_result(), source="official.pt", history=()))
     assert write_report(run).provenance.commit is None
-    page = run.report_html_file.read_text(encoding="utf-8")
+    page = page_of(run)
     assert "imported from official.pt" in page and "environment.json is missing" in page
 
 
 def test_not_a_number_becomes_null(tmp_path: Path) -> None:
     run = started_run(tmp_path / "run")
     record = EpochRecord(1, math.nan, 0.1, math.inf, 1.0)
-    write_json(run.supernet_file, replace(supernet_result(), history=(record,)))
+    run.write_supernet(replace(supernet_result(), history=(record,)))
     report = write_report(run)
     assert report.supernet.history[0].loss is None
-    assert "NaN" not in run.report_json_file.read_text(encoding="utf-8")
+    assert "NaN" not in (run.path / REPORT_JSON).read_text(encoding="utf-8")
 
 
-def started_run(path: Path) -> RunFolder:
+def page_of(run: RunFolder) -> str:
+    """The page that was written last."""
+    return (run.path / REPORT_HTML).read_text(encoding="utf-8")
+
+
+def started_run(path: Path, config: Config = CONFIG) -> RunFolder:
     """A run folder before its first stage."""
     run = RunFolder(path)
-    run.keep(CONFIG)
-    write_json(run.environment_file, ENVIRONMENT)
+    run.write_config(config)
+    run.write_environment(ENVIRONMENT)
     return run
 
 
-def finished_run(path: Path, seeds: tuple[int, ...] = (0, 1)) -> RunFolder:
+def finished_run(path: Path, seeds: tuple[int, ...] = (0, 1), config: Config = CONFIG) -> RunFolder:
     """A run folder of all stages: 200 evaluations, one of them failed, and 3 architectures retrained."""
-    run = started_run(path)
-    write_json(run.supernet_file, supernet_result())
+    run = started_run(path, config)
+    run.write_supernet(supernet_result())
     best = store_search(run)
     number = 0
     for label, gain in zip(CONFIG.retrain.architectures, (0.0, 0.02, -0.04), strict=True):
         architecture = CONFIG.network.parse_architecture(best.architecture if label == "best" else label)
         for seed in seeds:
-            result = retrain_result(label, str(architecture), seed, gain)
-            write_json(run.retrained_metrics_file(number), result)
+            run.write_retrained(number, retrain_result(label, str(architecture), seed, gain), {})
             number += 1
     return run
 
@@ -232,14 +241,7 @@ def evaluation_rows() -> list[EvaluationRow]:
             for block in rng.choices(CONFIG.network.blocks, k=5)
         ]
         rows.append(evaluation_row(candidate_id, generation, blocks, rng))
-    failed: dict[str, Any] = {
-        "accuracy": None,
-        "spikes": None,
-        "fitness": None,
-        "firing_rate": None,
-        "error": HOSTILE,
-    }
-    rows[33] = replace(rows[33], spikes_per_layer={}, firing_rate_per_layer={}, **failed)
+    rows[33] = replace(rows[33], evaluation=None, fitness=None, error=HOSTILE)
     return rows
 
 
@@ -258,8 +260,10 @@ def evaluation_row(
     parents = (candidate_id - 20, candidate_id - 19) if generation else ()
     rates = {part: rng.uniform(0.03, 0.2) for part in spikes}
     text = "-".join(blocks)
-    measured = (accuracy, total, fitness, 0.09, 2_000, spikes, rates)
-    return EvaluationRow(candidate_id, generation, text, parents, *measured, "", "worker-0", 3.1)
+    evaluation = Evaluation(
+        accuracy, total, 0.09, 2_000, spikes_per_layer=spikes, firing_rate_per_layer=rates
+    )
+    return EvaluationRow(candidate_id, generation, text, parents, evaluation, fitness, "", "worker-0", 3.1)
 
 
 def store_search(run: RunFolder) -> EvaluationRow:
@@ -269,7 +273,7 @@ def store_search(run: RunFolder) -> EvaluationRow:
     best = max(rows, key=lambda row: (row.fitness or 0.0, -row.candidate_id))
     cost = Cost(720.0, 1400.0, 0.0)
     result = SearchResult(best, "evolution", -0.08, 56_210.0, len(rows), 1, 3_125, 2, cost)
-    write_json(run.best_file, result)
+    run.write_best(result)
     return best
 
 

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from test_report import ENVIRONMENT, PARTS, finished_run
+from test_report import CONFIG, ENVIRONMENT, PARTS, finished_run
 
 from pipeline.config.named import named_config
 from pipeline.json_values import to_json
 from pipeline.report.frames import GROUND_COLOUR, frames_picture, mixed_colour
 from pipeline.report.join import write_report
-from pipeline.storage.files import write_json
-from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.records import EventExamples
+from pipeline.storage.run_folder import ENVIRONMENT as ENVIRONMENT_FILE
+from pipeline.storage.run_folder import EVENT_EXAMPLES, REPORT_HTML, REPORT_JSON, RunFolder, metrics_of
 from snn.fitness import TimeCourse
 
 SIMULATED = "The events are SIMULATED by <a model>; no camera recorded them."
@@ -56,11 +57,11 @@ def test_image_run_with_time_course_shows_it(tmp_path: Path) -> None:
 def test_report_json_holds_events_and_time_courses_but_no_frames(tmp_path: Path) -> None:
     run = event_run(tmp_path / "run")
     report = write_report(run)
-    assert json.loads(run.report_json_file.read_text(encoding="utf-8")) == to_json(report)
+    assert json.loads((run.path / REPORT_JSON).read_text(encoding="utf-8")) == to_json(report)
     assert report.events.splits["test"].events_per_sample == EVENTS_PER_SAMPLE
     assert report.events.splits["test"].notes == (SIMULATED,)
     assert tuple(report.retrained[0].time_course.accuracy) == time_course(4).accuracy
-    assert "base64" not in run.report_json_file.read_text(encoding="utf-8")
+    assert "base64" not in (run.path / REPORT_JSON).read_text(encoding="utf-8")
     assert "event_examples.npz" in report.provenance.files
 
 
@@ -88,7 +89,7 @@ def test_page_stays_small_whatever_the_sensor(tmp_path: Path, shape: tuple[int, 
     noise = np.random.default_rng(0).integers(0, 256, (101, *shape), np.uint8)
     store_examples(run, noise, [f"class <{i}>" for i in range(101)])
     page = page_of(run)
-    assert run.report_html_file.stat().st_size < 6_000_000
+    assert (run.path / REPORT_HTML).stat().st_size < 6_000_000
     assert page.count("data:image/png") == 12
     assert "the first 12 of 101 classes" in page and "class &lt;11&gt;" in page
     assert ("8 of 20 time steps" in page) == (shape[0] == 20)
@@ -96,8 +97,8 @@ def test_page_stays_small_whatever_the_sensor(tmp_path: Path, shape: tuple[int, 
 
 def test_event_run_without_examples_or_environment_still_comes(tmp_path: Path) -> None:
     run = event_run(tmp_path / "run")
-    run.event_examples_file.unlink()
-    run.environment_file.unlink()
+    (run.path / EVENT_EXAMPLES).unlink()
+    (run.path / ENVIRONMENT_FILE).unlink()
     page = page_of(run)
     assert "no frames to show" in page and "Events per sample were not recorded" in page
 
@@ -105,7 +106,7 @@ def test_event_run_without_examples_or_environment_still_comes(tmp_path: Path) -
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a file", b"no archive"])
 def test_damaged_examples_are_named(tmp_path: Path, content: bytes) -> None:
     run = event_run(tmp_path / "run")
-    run.event_examples_file.write_bytes(content)
+    (run.path / EVENT_EXAMPLES).write_bytes(content)
     with pytest.raises(ValueError, match=r"event_examples\.npz' is damaged"):
         write_report(run)
 
@@ -146,10 +147,8 @@ def event_run(
     num_networks: int = 6,
 ) -> RunFolder:
     """A finished run on simulated digits: 10 classes, 4 time steps."""
-    run = finished_run(path)
-    config, events = run.read_config(), named_config("demo_events")
-    network = replace(config.network, time_steps=4)
-    write_json(run.config_file, replace(config, data=events.data, network=network).to_json())
+    network, data = replace(CONFIG.network, time_steps=4), named_config("demo_events").data
+    run = finished_run(path, config=replace(CONFIG, data=data, network=network))
     splits: dict[str, Any] = {
         name: {
             **split,
@@ -158,10 +157,10 @@ def event_run(
         }
         for name, split in ENVIRONMENT["data"].items()
     }
-    write_json(run.environment_file, {**ENVIRONMENT, "data": splits})
+    run.write_environment({**ENVIRONMENT, "data": splits})
     add_time_courses(run, num_steps=4)
     for number in range(num_networks, 6):
-        run.retrained_metrics_file(number).unlink()
+        (run.path / metrics_of(number)).unlink()
     store_examples(run, moving_bars(), [f"{digit}" for digit in range(10)])
     return run
 
@@ -169,7 +168,7 @@ def event_run(
 def add_time_courses(run: RunFolder, num_steps: int) -> None:
     for number in run.retrained_numbers():
         result = replace(run.read_retrained(number), time_course=time_course(num_steps, number))
-        write_json(run.retrained_metrics_file(number), result)
+        run.write_retrained(number, result, {})
 
 
 def time_course(num_steps: int, number: int = 0) -> TimeCourse:
@@ -193,11 +192,11 @@ def moving_bars() -> NDArray[np.uint8]:
 
 
 def store_examples(run: RunFolder, samples: NDArray[np.uint8], class_names: list[str]) -> None:
-    run.write_event_examples({"samples": samples, "class_names": np.array(class_names)})
+    run.write_event_examples(EventExamples(samples, tuple(class_names)))
 
 
 def page_of(run: RunFolder) -> str:
     """The page without plotly.js, which comes between the first <script> and its end."""
     write_report(run)
-    page = run.report_html_file.read_text(encoding="utf-8")
+    page = (run.path / REPORT_HTML).read_text(encoding="utf-8")
     return page[page.index("<body>") :]

@@ -19,7 +19,14 @@ from test_report_events import event_run, moving_bars, store_examples
 
 from pipeline.report.join import write_report
 from pipeline.report.page import render_page, sections
-from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.run_folder import (
+    CONFIG,
+    ENVIRONMENT,
+    REPORT_HTML,
+    SUPERNET,
+    RunFolder,
+    metrics_of,
+)
 
 MAY_IMPORT = (
     "pipeline.report",
@@ -107,13 +114,13 @@ def put_text(run: RunFolder, source: str, text: str) -> None:
         rows[rows.index(failed)] = replace(failed, **{source: text})
         run.close_evaluations(rows)
     elif source in ("label", "architecture"):
-        edit_json(run.retrained_metrics_file(0), lambda values: values.update({source: text}))
+        edit_json(run.path / metrics_of(0), lambda values: values.update({source: text}))
     elif source == "config":
-        edit_json(run.config_file, lambda values: values.update(name=text))
+        edit_json(run.path / CONFIG, lambda values: values.update(name=text))
     elif source == "supernet":
-        edit_json(run.supernet_file, lambda values: values.update(source=text))
+        edit_json(run.path / SUPERNET, lambda values: values.update(source=text))
     else:
-        edit_json(run.environment_file, lambda values: put_fact(values, source, text))
+        edit_json(run.path / ENVIRONMENT, lambda values: put_fact(values, source, text))
 
 
 def put_fact(environment: dict[str, Any], source: str, text: str) -> None:
@@ -140,7 +147,7 @@ def edit_json(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 def page_of(run: RunFolder) -> str:
     write_report(run)
-    return run.report_html_file.read_text(encoding="utf-8")
+    return (run.path / REPORT_HTML).read_text(encoding="utf-8")
 
 
 def elements(page: str) -> list[tuple[str, ...]]:
