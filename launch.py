@@ -57,15 +57,12 @@ class Stage:
     """Trial actors that run at once, if another number than before."""
 
     def run(self) -> None:
-        from pipeline.run import run_report, run_stage
+        from pipeline.run import run_stage
         from pipeline.storage.run_folder import RunFolder
 
         folder = RunFolder(self.run_dir)
         config = folder.read_config().here(self.data_root, self.address, self.num_workers)
-        if self.name == "report":
-            run_report(folder)
-        else:
-            run_stage(self.name, folder, config)
+        run_stage(self.name, folder, config)
 
 
 @dataclass(frozen=True)

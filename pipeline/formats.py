@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 NOT_MEASURED = "\u2013"
 _SPACE = "\u00a0"  # keeps a number and its unit on one line
 
@@ -54,14 +51,6 @@ def duration(seconds: float | None) -> str:
         if len(parts) == 2:
             break
     return _SPACE.join(parts)
-
-
-def spread(values: dict[str, Any] | None, number: Callable[[float | None], str], num_seeds: int) -> str:
-    """A mean, followed by minimum and maximum if there are several seeds."""
-    if values is None:
-        return NOT_MEASURED
-    mean = number(values["mean"])
-    return mean if num_seeds < 2 else f"{mean} ({number(values['min'])} \u2013 {number(values['max'])})"
 
 
 def _scaled(value: float, units: tuple[tuple[float, str], ...], plain_unit: str) -> str:

@@ -34,8 +34,11 @@ def run_all(run: RunFolder, config: Config, supernet: RunFolder | None = None) -
 
 
 def run_stage(name: str, run: RunFolder, config: Config) -> None:
-    """One stage of a run, by its name in STAGES."""
-    _run_stages([STAGES[name]], run, config)
+    """One stage of a run, by its name in STAGES, or its report."""
+    if name == "report":
+        run_report(run)
+    else:
+        _run_stages([STAGES[name]], run, config)
 
 
 def open_run(run: RunFolder, config: Config, supernet: RunFolder | None = None) -> None:

@@ -57,7 +57,7 @@ def called(monkeypatch) -> list[tuple]:
     def stub(name: str):
         return lambda *arguments: calls.append((name, *arguments))
 
-    for name in ("run_all", "run_stage", "run_report", "run_transfer", "run_import", "evaluate"):
+    for name in ("run_all", "run_stage", "run_transfer", "run_import", "evaluate"):
         monkeypatch.setattr(pipeline.run, name, stub(name))
     monkeypatch.setattr(pipeline.bench.run, "bench", stub("bench"))
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
@@ -177,7 +177,7 @@ def test_stage_takes_its_flags_with_dots_and_with_dashes(
 ) -> None:
     flags = (f"--data{dot}root", "elsewhere", f"--ray{dot}address", "auto", f"--ray{dot}num-workers=5")
     assert status(name, str(run_folder.path), *flags).code == 0
-    ((stage, folder, config),) = called
+    ((_, stage, folder, config),) = called
     assert stage == name and folder.path == run_folder.path
     kept = CONFIGS["demo"]
     assert config == replace(

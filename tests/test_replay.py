@@ -23,6 +23,7 @@ from pipeline.analysis.exact import (
 from pipeline.analysis.replay import replay, replay_table
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
+from pipeline.json_values import to_json
 from pipeline.report.join import write_report
 from pipeline.storage.records import Cost, EvaluationRow, SearchResult
 from pipeline.storage.run_folder import REPORT_HTML, REPORT_JSON, RunFolder
@@ -57,6 +58,11 @@ def make_row(number: int, architecture: str, accuracy: float, spikes: float) -> 
     return EvaluationRow(number, 0, architecture, (), evaluation, fitness, "", "worker-0", 0.1)
 
 
+def measured(row: EvaluationRow) -> Evaluation:
+    assert row.evaluation is not None
+    return row.evaluation
+
+
 def worth(accuracy: float, spikes: float, exponent: float) -> float:
     return spike_aware_fitness(accuracy, spikes, spikes_reference=REFERENCE, spike_exponent=exponent)
 
@@ -73,7 +79,7 @@ def test_intervals_of_lambda_give_the_optimum_of_every_lambda(seed: int) -> None
     assert all(a.lambda_to == b.lambda_from < b.lambda_to for a, b in pairwise(intervals))
     rng = random.Random(seed)
     for exponent in [0.0, *(-(10 ** rng.uniform(-4, 1.5)) for _ in range(300))]:
-        best = max(worth(row.accuracy, row.spikes, exponent) for row in rows)
+        best = max(worth(measured(row).accuracy, measured(row).spikes, exponent) for row in rows)
         (interval,) = (
             i
             for i in intervals
@@ -97,26 +103,29 @@ def test_optimum_of_a_lambda_is_the_first_row_of_highest_fitness() -> None:
     optima = exact_optima(rows, REFERENCE, [0.0, -0.08, -5.0])
     assert [o.spike_exponent for o in optima] == [0.0, -0.08, -5.0]
     for optimum in optima:
-        scored = [row for row in rows if row.accuracy is not None]
-        keys = {r.candidate_id: worth(r.accuracy, r.spikes, optimum.spike_exponent) for r in scored}
+        scored = [row for row in rows if row.evaluation is not None]
+        keys = {
+            r.candidate_id: worth(measured(r).accuracy, measured(r).spikes, optimum.spike_exponent)
+            for r in scored
+        }
         best = rows[max(keys, key=lambda i: (keys[i], -i))]
         assert (optimum.architecture, optimum.fitness) == (best.architecture, max(keys.values()))
     assert exact_optima([failed(rows[0])], REFERENCE, [0.0]) == []
 
 
 def test_optimum_of_lambda_zero_is_on_the_front_if_others_are_as_accurate() -> None:
-    rows = [replace(row, accuracy=0.5) for row in make_table(SMALL)]
+    rows = [replace(row, evaluation=replace(measured(row), accuracy=0.5)) for row in make_table(SMALL)]
     (optimum,) = exact_optima(rows, REFERENCE, [0.0])
-    assert optimum.spikes == min(row.spikes for row in rows) < rows[0].spikes
+    assert optimum.spikes == min(measured(row).spikes for row in rows) < measured(rows[0]).spikes
 
 
 def test_best_within_a_budget_is_the_most_accurate_within_it() -> None:
     rows = make_table(SMALL)
-    assert best_within(rows, min(row.spikes for row in rows) - 1) is None
+    assert best_within(rows, min(measured(row).spikes for row in rows) - 1) is None
     for budget in (14_000, 20_000, 1e9):
         best = best_within(rows, budget)
         assert best.spikes <= budget
-        assert best.accuracy == max(row.accuracy for row in rows if row.spikes <= budget)
+        assert best.accuracy == max(measured(row).accuracy for row in rows if measured(row).spikes <= budget)
 
 
 def test_studied_lambdas_are_the_papers_and_the_runs_own() -> None:
@@ -156,7 +165,7 @@ def test_replays_are_reproducible_and_regret_never_rises() -> None:
 
 def test_replay_with_a_spike_budget_counts_only_candidates_within_it() -> None:
     rows = make_table(SMALL)
-    spikes = sorted(row.spikes for row in rows)
+    spikes = sorted(measured(row).spikes for row in rows)
 
     def within(budget: float) -> float:
         config = replace(SMALL, search=replace(SMALL.search, max_spikes=budget, max_evaluations=100))
@@ -164,7 +173,7 @@ def test_replay_with_a_spike_budget_counts_only_candidates_within_it() -> None:
         assert result.regrets[0] >= 0
         return result.optimum_fitness
 
-    assert within(spikes[20]) == max(row.fitness for row in rows if row.spikes <= spikes[20])
+    assert within(spikes[20]) == max(row.fitness for row in rows if measured(row).spikes <= spikes[20])
     with pytest.raises(ValueError, match=r"No architecture of the table is within search.max_spikes"):
         within(spikes[0] - 1)
 
@@ -225,12 +234,12 @@ def test_report_of_a_whole_space_gives_the_exact_answers(tmp_path: Path) -> None
     run.write_replay(replay(run.read_evaluations(), CONFIG, [0, 1], spikes_reference=REFERENCE))
     report = write_report(run)
     rows = run.read_evaluations()
-    answers = report["exact"]["answers"]
-    assert [o["spike_exponent"] for o in answers["optima"]] == list(PAPER_EXPONENTS)
-    assert answers["front_size"] == len(report["search"]["pareto_front"]) == len(exact_front(rows))
-    assert answers["best_within"]["architecture"] == best_within(rows, 15_000).architecture
-    assert "replay.json" in report["provenance"]["files"]
-    assert json.loads((run.path / REPORT_JSON).read_text(encoding="utf-8")) == report
+    answers = report.exact.answers
+    assert [o.spike_exponent for o in answers.optima] == list(PAPER_EXPONENTS)
+    assert answers.front_size == len(report.search.pareto_front) == len(exact_front(rows))
+    assert answers.best_within == best_within(rows, 15_000)
+    assert "replay.json" in report.provenance.files
+    assert json.loads((run.path / REPORT_JSON).read_text(encoding="utf-8")) == to_json(report)
     page = (run.path / REPORT_HTML).read_text(encoding="utf-8")
     for text in ("The whole space", "Optimum of every lambda", "chart-regret", "nsga2", "the space"):
         assert text in page
@@ -240,8 +249,8 @@ def test_report_of_a_whole_space_gives_the_exact_answers(tmp_path: Path) -> None
 
 def test_report_without_replay_or_whole_space_leaves_the_section_out(tmp_path: Path) -> None:
     whole = exhaustive_run(tmp_path / "whole", SMALL)
-    assert write_report(whole)["exact"]["replay"] == []
+    assert write_report(whole).exact.replay == ()
     assert "chart-regret" not in (whole.path / REPORT_HTML).read_text(encoding="utf-8")
     part = exhaustive_run(tmp_path / "part", SMALL, num_rows=100)
-    assert write_report(part)["exact"] is None
+    assert write_report(part).exact is None
     assert "The whole space" not in (part.path / REPORT_HTML).read_text(encoding="utf-8")

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from test_report import ENVIRONMENT, PARTS, finished_run
+from test_report import CONFIG, ENVIRONMENT, PARTS, finished_run
 
 from pipeline.config.named import named_config
+from pipeline.json_values import to_json
 from pipeline.report.frames import GROUND_COLOUR, frames_picture, mixed_colour
 from pipeline.report.join import write_report
 from pipeline.storage.records import EventExamples
-from pipeline.storage.run_folder import CONFIG as CONFIG_FILE
 from pipeline.storage.run_folder import ENVIRONMENT as ENVIRONMENT_FILE
 from pipeline.storage.run_folder import EVENT_EXAMPLES, REPORT_HTML, REPORT_JSON, RunFolder, metrics_of
 from snn.fitness import TimeCourse
@@ -41,8 +41,8 @@ def test_event_run_shows_recordings_and_time(tmp_path: Path) -> None:
 def test_image_run_shows_neither(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
     report, page = write_report(run), page_of(run)
-    assert report["events"] is None
-    assert all(entry["time_course"] is None for entry in report["retrained"])
+    assert report.events is None
+    assert all(network.time_course is None for network in report.retrained)
     assert "The recordings" not in page and "Over time" not in page and "data:image" not in page
     assert "per image" in page and "per sample" not in page
 
@@ -57,12 +57,12 @@ def test_image_run_with_time_course_shows_it(tmp_path: Path) -> None:
 def test_report_json_holds_events_and_time_courses_but_no_frames(tmp_path: Path) -> None:
     run = event_run(tmp_path / "run")
     report = write_report(run)
-    assert json.loads((run.path / REPORT_JSON).read_text(encoding="utf-8")) == report
-    assert report["events"]["splits"]["test"]["events_per_sample"] == EVENTS_PER_SAMPLE
-    assert report["events"]["splits"]["test"]["notes"] == [SIMULATED]
-    assert report["retrained"][0]["time_course"]["accuracy"] == list(time_course(4).accuracy)
+    assert json.loads((run.path / REPORT_JSON).read_text(encoding="utf-8")) == to_json(report)
+    assert report.events.splits["test"].events_per_sample == EVENTS_PER_SAMPLE
+    assert report.events.splits["test"].notes == (SIMULATED,)
+    assert tuple(report.retrained[0].time_course.accuracy) == time_course(4).accuracy
     assert "base64" not in (run.path / REPORT_JSON).read_text(encoding="utf-8")
-    assert "event_examples.npz" in report["provenance"]["files"]
+    assert "event_examples.npz" in report.provenance.files
 
 
 def test_simulated_data_are_called_so_in_the_headline(tmp_path: Path) -> None:
@@ -147,11 +147,8 @@ def event_run(
     num_networks: int = 6,
 ) -> RunFolder:
     """A finished run on simulated digits: 10 classes, 4 time steps."""
-    run = finished_run(path)
-    config, events = run.read_config(), named_config("demo_events")
-    network = replace(config.network, time_steps=4)
-    config = replace(config, data=events.data, network=network)
-    (run.path / CONFIG_FILE).write_text(json.dumps(config.to_json()))
+    network, data = replace(CONFIG.network, time_steps=4), named_config("demo_events").data
+    run = finished_run(path, config=replace(CONFIG, data=data, network=network))
     splits: dict[str, Any] = {
         name: {
             **split,

@@ -58,7 +58,7 @@ class EvaluationCache:
             self.files.put(f"{name}.parquet", to_parquet(rows))
         except OSError as error:
             if not self._warned:
-                logger.warning("the evaluation cache cannot be written: %s", error)
+                logger.warning("the evaluation cache cannot be written: %s", error.__cause__ or error)
             self._warned = True
 
 

@@ -1,0 +1,152 @@
+"""What report.json holds of stage 2: the search, and the exact answers of a table of the whole space.
+
+Units and missing values are as in `pipeline.report.contents`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.storage.records import LambdaInterval, Optimum, ReplayResult
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One evaluated architecture; its measurements are None if the evaluation failed."""
+
+    candidate_id: int
+    generation: int
+    architecture: str
+    accuracy: float | None
+    spikes: float | None
+    fitness: float | None
+    worker: str
+    error: str
+
+
+@dataclass(frozen=True)
+class ChosenCandidate:
+    """The candidate the search chose, with everything measured of it on D_val."""
+
+    candidate_id: int
+    generation: int
+    architecture: str
+    parents: tuple[int, ...]
+    accuracy: float | None
+    spikes: float | None
+    fitness: float | None
+    firing_rate: float | None
+    num_samples: int
+    spikes_per_layer: dict[str, float]
+    firing_rate_per_layer: dict[str, float]
+    error: str
+    worker: str
+    seconds: float
+    synops: float | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the chosen network.
+
+    Attributes:
+        part: Its name in the backbone.
+        block: What it is: the block of a searched layer, or the fixed operation.
+        channels: Output channels; None for the head.
+        spikes: Mean spikes per sample; 0 for a part that fires none.
+        firing_rate: Spikes per neuron and time step; None for a part without spiking neurons.
+    """
+
+    part: str
+    block: str
+    channels: int | None
+    spikes: float | None
+    firing_rate: float | None
+
+
+@dataclass(frozen=True)
+class Course:
+    """How the search ran; the fields are those of `SearchResult`."""
+
+    engine: str
+    num_known: int
+    num_extras: int
+    num_stopped: int
+    samples_saved: float
+    evaluators_started: int
+    busy_share: float
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Fitness within one generation and up to it; failed candidates are left out."""
+
+    generation: int
+    num_evaluations: int
+    best_fitness: float | None
+    mean_fitness: float | None
+    best_so_far: float | None
+
+
+@dataclass(frozen=True)
+class Search:
+    """Stage 2.
+
+    Attributes:
+        algorithm: Name of the search algorithm.
+        spike_exponent: The fitness' lambda.
+        spikes_reference: The fitness' N_avg; None before the super-network is trained.
+        space_size: Architectures in the space.
+        num_workers: Candidates evaluated at once.
+        num_evaluations: Candidates evaluated so far, failed ones included.
+        num_failed: Candidates whose evaluation failed.
+        best: The chosen candidate; None while the search is unfinished.
+        network: The parts of its network from input to output.
+        pareto_front: Ids of the candidates no other one beats, by rising spikes.
+        course: How the search ran.
+        generations: Fitness of each generation.
+        evaluations: All candidates evaluated so far.
+    """
+
+    algorithm: str
+    spike_exponent: float
+    spikes_reference: float | None
+    space_size: int
+    num_workers: int | None
+    num_evaluations: int
+    num_failed: int
+    best: ChosenCandidate | None
+    network: tuple[Part, ...]
+    pareto_front: tuple[int, ...]
+    course: Course | None
+    generations: tuple[Generation, ...]
+    evaluations: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True)
+class ExactAnswers:
+    """What follows from a table of the whole space.
+
+    Attributes:
+        num_failed: Evaluations that failed and are left out.
+        front_size: Architectures on the Pareto front.
+        optima: The best architecture under each studied lambda.
+        max_spikes: The run's spike budget.
+        best_within: The most accurate architecture within that budget; None if there is none.
+        lambda_intervals: The best architecture under every lambda, from the most negative up to 0.
+    """
+
+    num_failed: int
+    front_size: int
+    optima: tuple[Optimum, ...]
+    max_spikes: float | None
+    best_within: Optimum | None
+    lambda_intervals: tuple[LambdaInterval, ...]
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Exact answers, None unless the whole space is evaluated, and replays of searches on the table."""
+
+    answers: ExactAnswers | None
+    replay: tuple[ReplayResult, ...]

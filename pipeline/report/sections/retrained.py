@@ -1,0 +1,30 @@
+"""The retrained networks: each architecture over its seeds, and the paper's protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.report.contents import Comparison, Report
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """The comparison of the retrained architectures, and what is still missing.
+
+    Attributes:
+        missing: What is missing and which command adds it.
+        rows: All architectures.
+        paper_rows: Those measured with the paper's protocol too.
+    """
+
+    template: ClassVar[str] = "retrained.html.j2"
+    missing: str
+    rows: tuple[Comparison, ...]
+    paper_rows: tuple[Comparison, ...]
+
+
+def retrained(report: Report) -> Retrained:
+    """Prepares the comparison of the retrained architectures."""
+    rows = report.comparison
+    return Retrained(report.stages.retrain.missing, rows, tuple(row for row in rows if row.paper_accuracy))
