@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from pipeline.data import RunData
+from snn.engines.device import cpu_model
 
 _PACKAGES = ("torch", "ray", "spikingjelly", "numpy", "pyarrow", "tonic", "safetensors")
 
@@ -25,7 +26,7 @@ def describe_environment(data: RunData) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_model(),
         "num_cpus": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "data": data.facts(),
@@ -52,12 +53,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()

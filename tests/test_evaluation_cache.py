@@ -58,7 +58,7 @@ def test_damaged_file_is_skipped_with_a_warning(tmp_path: Path, caplog) -> None:
     assert "0000.parquet" in caplog.text
 
 
-def test_folder_that_cannot_be_written_stops_nothing_and_warns_once(tmp_path: Path, caplog) -> None:
+def test_unwritable_folder_stops_nothing_and_is_warned_of_once(tmp_path: Path, caplog) -> None:
     (tmp_path / "file").write_text("in the way")
     cache = EvaluationCache(LocalFiles(tmp_path / "file" / "cache"))
     cache.append([row(TEXT)])

@@ -43,13 +43,13 @@ class EvaluationCache:
             try:
                 in_file = from_parquet(read_bytes(self.files, name), name)
             except (OSError, ValueError) as error:
-                logger.warning("a damaged file of the evaluation cache is skipped: %s", error)
+                logger.warning("skipping a damaged file of the evaluation cache: %s", error)
                 continue
             rows |= {row.architecture: row for row in in_file if not row.error}
         return rows
 
     def append(self, rows: list[EvaluationRow]) -> None:
-        """Adds the rows of one trial. Errors are ignored, as a search can do without its cache."""
+        """Adds the rows of one trial. Errors only warn, as a search can do without its cache."""
         if not rows:
             return
         texts = "/".join(sorted(row.architecture for row in rows))

@@ -34,10 +34,11 @@ def find_device() -> Device:
 
 def find_cpu() -> Device:
     """The CPU of this machine."""
-    return Device("cpu", f"{_cpu_model()}, {torch.backends.cpu.get_cpu_capability()}")
+    return Device("cpu", f"{cpu_model()}, {torch.backends.cpu.get_cpu_capability()}")
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """Model of this machine's CPU, as the operating system names it."""
     if _CPUINFO.exists():
         for line in _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
