@@ -113,7 +113,7 @@ class Trainer:
 
     @torch.no_grad()
     def _weights_are_finite(self) -> bool:
-        """Whether all weights are finite; NaN weights give an ordinary loss, as a NaN potential never fires."""
+        """Checked apart from the loss: a NaN potential never fires, so NaN weights can give a finite loss."""
         norms = torch._foreach_norm(list(self.network.parameters()))
         return bool(torch.stack(norms).isfinite().all())
 
