@@ -1,4 +1,4 @@
-"""From a run's settings and data to its networks: the super-network and the children."""
+"""Builds a run's networks, super-network and children, from its settings and data."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from snn.search_space import Architecture, stem_for_size
 def make_network(
     config: NetworkConfig, data: RunData, *, architecture: Architecture | None = None, seed: int = 0
 ) -> SpikingNetwork:
-    """Makes the super-network, or the child of one architecture, with fresh weights.
+    """Builds the super-network, or the child of one architecture, with new initial weights.
 
     Args:
         config: The run's network settings.
-        data: Gives the shape of a sample and the number of classes.
-        architecture: Blocks of the child; None makes the super-network.
+        data: Provides the shape of a sample and the number of classes.
+        architecture: Architecture of the child; None builds the super-network.
         seed: Seed of the initial weights.
     """
     _, height, width = data.input_shape
@@ -44,11 +44,11 @@ def make_network(
 
 
 def load_supernet(run: RunFolder, config: NetworkConfig, data: RunData) -> SpikingNetwork:
-    """The super-network of a run with its weights.
+    """The trained super-network of a run.
 
     Raises:
-        FileNotFoundError: The run has none yet.
-        ValueError: The weights do not have the hash they were written with.
+        FileNotFoundError: The run has no super-network yet.
+        ValueError: The weights do not match their recorded hash.
     """
     network = make_network(config, data)
     network.load_state_dict(run.read_supernet_weights())

@@ -1,4 +1,4 @@
-"""What a candidate is worth: its evaluation, the spike-aware fitness, the Pareto front."""
+"""Evaluation of a candidate, its spike-aware fitness, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured of one architecture on one data set.
+    """Measurements of one architecture on a set of samples.
 
     Attributes:
-        accuracy: Share of samples whose class was predicted, in [0, 1].
+        accuracy: Share of samples classified correctly, in [0, 1].
         spikes: Mean number of spikes per sample, summed over all T steps and counted layers.
         firing_rate: Spikes per counted neuron and time step, in [0, 1].
-        num_samples: Number of samples measured on.
-        synops: Synaptic operations per sample (one for each synapse a spike reaches), where measured.
-        macs: Multiply-accumulates per sample of the layers that see analog input, where measured.
-        spikes_per_layer: Mean spikes per sample of each counted part, from the input to the output;
-            adds up to `spikes`.
+        num_samples: Number of samples measured.
+        synops: Synaptic operations per sample (one for each synapse a spike reaches), if measured.
+        macs: Multiply-accumulates per sample of the layers with analog input, if measured.
+        spikes_per_layer: Mean spikes per sample of each counted part, from input to output; their sum is
+            `spikes`.
         firing_rate_per_layer: Firing rate of each counted part, in [0, 1].
     """
 
@@ -35,11 +35,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class TimeCourse:
-    """What a network does over its T time steps; means over the samples of a set.
+    """Accuracy and spikes of a network over its T time steps; means over a set of samples.
 
     Attributes:
-        accuracy: Of each t in 1..T the accuracy in [0, 1] if the network is read out after t steps.
-        spikes: Of each counted part the mean spikes per sample at each time step, T numbers.
+        accuracy: For each t in 1..T, the accuracy in [0, 1] if the network is read out after t steps.
+        spikes: For each counted part, the mean spikes per sample at each of the T time steps.
     """
 
     accuracy: tuple[float, ...]
@@ -54,10 +54,10 @@ def spike_aware_fitness(
         F = A * (N / N_avg) ** lambda
 
     with A the validation accuracy, N the candidate's spikes, N_avg the super-network's mean spikes and
-    lambda <= 0 the weight of spikes.
+    lambda <= 0 the weight of the spikes.
 
-    Differs from the official code: without spikes (N = 0) it raises or gives infinity, so that a dead
-    network wins. Here a network without spikes has fitness 0, unless lambda = 0, where F = A.
+    Differs from the official code, which at N = 0 raises or returns infinity, so that a silent network
+    wins. Here a network without spikes has fitness 0, unless lambda = 0, where F = A.
 
     Args:
         accuracy: A, in [0, 1].
@@ -77,23 +77,23 @@ def spike_aware_fitness(
 def best_possible_fitness(
     so_far: Evaluation, *, num_samples: int, spikes_reference: float, spike_exponent: float
 ) -> float:
-    """An upper bound of the fitness on all samples, after some of them.
+    """Upper bound on the fitness over all samples, given the evaluation of some of them.
 
-    It is what the fitness would be if every sample left were predicted right without a spike. A candidate
+    It is the fitness if every remaining sample were classified correctly without a spike. A candidate
     whose bound is below another's fitness cannot beat it.
 
     Args:
         so_far: Evaluation on some of the samples.
-        num_samples: Number of all samples.
+        num_samples: Total number of samples.
         spikes_reference: N_avg of the fitness.
         spike_exponent: lambda of the fitness.
     """
-    seen = so_far.num_samples / num_samples
-    spikes = so_far.spikes * seen
+    evaluated = so_far.num_samples / num_samples
+    spikes = so_far.spikes * evaluated
     if spike_exponent > 0 or (spike_exponent < 0 and spikes == 0):
         return math.inf
     return spike_aware_fitness(
-        so_far.accuracy * seen + 1 - seen,
+        so_far.accuracy * evaluated + 1 - evaluated,
         spikes,
         spikes_reference=spikes_reference,
         spike_exponent=spike_exponent,
@@ -101,11 +101,11 @@ def best_possible_fitness(
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points no other point beats, by rising spikes.
+    """Indices of the non-dominated points, by increasing spikes.
 
     Args:
-        points: (accuracy, spikes) pairs; accuracy is maximised, spikes minimised. Of equal points the
-            first is kept.
+        points: (accuracy, spikes) pairs; accuracy is maximised, spikes minimised. Of equal points only the
+            first is on the front.
     """
     order = sorted(range(len(points)), key=lambda i: (points[i][1], -points[i][0], i))
     front: list[int] = []

@@ -1,4 +1,4 @@
-"""What is searched: the backbone (macro-architecture), the architectures in it, and their space.
+"""The search space: backbones (macro-architectures) and the architectures they span.
 
 Source: Na et al., "AutoSNN: Towards Energy-Efficient Spiking Neural Networks", ICML 2022,
 sections 3 and 4 (arXiv 2201.12738).
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-# The order is the official code's; a checkpoint of theirs stores blocks by their place here.
+# In the order of the official code, whose checkpoints store a block by its index here.
 AUTOSNN_BLOCKS = ("skip_connect", "SCB_k3", "SCB_k5", "SRB_k3", "SRB_k5")
 EXTRA_BLOCKS = (
     "SCB_k7",
@@ -31,7 +31,7 @@ PoolName = Literal["max", "spiking_average"]
 
 STEM_POOLS: dict[StemName, int] = {"image": 0, "tiny_imagenet": 1, "event": 2}
 
-# Results of the paper's searches on CIFAR-10 with AutoSNN_16, by the lambda that found them.
+# Results of the paper's searches on CIFAR-10 with AutoSNN_16, named by the lambda of the search.
 REFERENCE_ARCHITECTURES = {
     "autosnn": "SRB_k5-SRB_k5-skip_connect-SRB_k3-SRB_k5",
     "autosnn_lambda_0": "SRB_k5-SRB_k5-SRB_k5-SCB_k5-SRB_k5",
@@ -45,10 +45,10 @@ REFERENCE_ARCHITECTURES = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """One block for each searched layer, from the input to the output.
+    """One candidate block per searched layer, from input to output.
 
     Attributes:
-        blocks: Names out of ALL_BLOCKS, one a layer.
+        blocks: Block names from ALL_BLOCKS, one per layer.
     """
 
     blocks: tuple[str, ...]
@@ -64,20 +64,20 @@ class Architecture:
 
     @classmethod
     def parse(cls, text: str, num_layers: int | None = None) -> Architecture:
-        """Reads an architecture from its text or from the name of a reference architecture.
+        """Parses the text form of an architecture, or the name of a reference architecture.
 
         Args:
             text: Blocks joined by "-" (`SRB_k5-skip_connect-SCB_k3`), `all-BLOCK` for the same block in
                 every layer, or a key of REFERENCE_ARCHITECTURES.
-            num_layers: Number of searched layers expected; needed by `all-BLOCK`.
+            num_layers: Expected number of searched layers; required for `all-BLOCK`.
 
         Raises:
-            ValueError: An unknown block, or another number of blocks than `num_layers`.
+            ValueError: A block is unknown, or the number of blocks is not `num_layers`.
         """
         text = REFERENCE_ARCHITECTURES.get(text.strip(), text.strip())
         if text.startswith("all-"):
             if num_layers is None:
-                raise ValueError(f"Architecture '{text}' needs a backbone to know its number of layers.")
+                raise ValueError(f"Architecture '{text}' needs a backbone, which sets the number of layers.")
             return cls((text.removeprefix("all-"),) * num_layers)
         try:
             architecture = cls(tuple(text.split("-")))
@@ -85,7 +85,7 @@ class Architecture:
             names = ", ".join(REFERENCE_ARCHITECTURES)
             raise ValueError(
                 f"Architecture '{text}' cannot be read: {error} "
-                f"Write one block a layer, joined by '-', or one of the names {names}."
+                f"Write one block per layer, joined by '-', or one of the names {names}."
             ) from error
         if num_layers is not None and len(architecture.blocks) != num_layers:
             raise ValueError(
@@ -103,7 +103,7 @@ def check_block(block: str) -> None:
 
 @dataclass(frozen=True)
 class SearchedLayer:
-    """A layer to be searched (the paper's TBD): channels in and out, and the stride."""
+    """A layer whose block is searched (the paper's TBD): input and output channels, and stride."""
 
     name: str
     in_channels: int
@@ -113,7 +113,7 @@ class SearchedLayer:
 
 @dataclass(frozen=True)
 class Pool:
-    """A 2x2 pooling with stride 2; it belongs to the backbone and is no gene.
+    """A 2x2 pooling layer with stride 2; part of the backbone, not searched.
 
     Attributes:
         kind: "max" keeps spikes binary; "spiking_average" averages, then feeds a spiking neuron.
@@ -126,13 +126,14 @@ class Pool:
 
 @dataclass(frozen=True)
 class Backbone:
-    """Macro-architecture: stem, searched layers and pools in order, voting head (paper table 1).
+    """Macro-architecture: stem, searched layers and pools in order, then the voting head (paper table 1).
 
     Attributes:
         stem: "image" keeps the resolution, "tiny_imagenet" halves it once, "event" twice.
         stem_channels: Output channels of the stem (the paper's C).
-        body: Searched layers and pools, from the input to the output.
-        spiking_global_pool: Ends in a global average pool and a spiking neuron (SNN_2).
+        body: Searched layers and pools, from input to output.
+        spiking_global_pool: Whether the body is followed by a global average pool and a spiking neuron
+            (SNN_2).
     """
 
     name: BackboneName
@@ -143,11 +144,11 @@ class Backbone:
 
     @property
     def layers(self) -> tuple[SearchedLayer, ...]:
-        """The searched layers alone."""
+        """The searched layers, without the pools."""
         return tuple(part for part in self.body if isinstance(part, SearchedLayer))
 
     def head_size(self, height: int, width: int) -> tuple[int, int]:
-        """Size of the planes that reach the head, for an input of `height` x `width`.
+        """Size (H, W) of the feature maps that reach the head, for an input of `height` x `width`.
 
         Pools round down, stride-2 convolutions round up.
         """
@@ -162,10 +163,10 @@ class Backbone:
 
 
 def stem_for_size(height: int, width: int) -> StemName:
-    """Chooses the stem that brings an input nearest to the 32x32 the body was designed for.
+    """The stem that brings an input closest to 32x32, the resolution the body is designed for.
 
     Up to 48 pixels (CIFAR, digits, the 34x34 sensor of N-MNIST) the resolution is kept, up to 96 it is
-    halved (Tiny-ImageNet), above it is quartered (128x128 event sensors).
+    halved (Tiny-ImageNet), above 96 it is quartered (128x128 event sensors).
     """
     size = max(height, width)
     return "image" if size <= 48 else "tiny_imagenet" if size <= 96 else "event"
@@ -176,9 +177,9 @@ def make_backbone(name: BackboneName, *, channels: int, stem: StemName = "image"
 
     Args:
         name: "AutoSNN" (the paper's SNN_1), "SNN_2" (+ spiking global average pool), "SNN_3" (searched
-            stride-2 layers in place of pools), "SNN_4" (average pool + neuron in place of max-pool).
+            stride-2 layers instead of pools), "SNN_4" (average pool + neuron instead of max-pool).
         channels: C, output channels of the stem, at least 1.
-        stem: How the input is brought to the body's resolution.
+        stem: How the input is reduced to the body's resolution.
     """
     if channels < 1:
         raise ValueError(f"channels must be at least 1, got {channels}.")
@@ -214,7 +215,7 @@ class SearchSpace:
 
     Attributes:
         num_layers: Number of searched layers, at least 1.
-        blocks: Candidate blocks, the same in every layer; their order defines the index.
+        blocks: Candidate blocks, the same in every layer; their order defines an architecture's index.
     """
 
     num_layers: int
@@ -239,7 +240,7 @@ class SearchSpace:
         return (self.at(index) for index in range(len(self)))
 
     def at(self, index: int) -> Architecture:
-        """The architecture of an index in [0, len(self)); the first layer is the leading digit."""
+        """The architecture at an index in [0, len(self)); the first layer is the most significant digit."""
         if not 0 <= index < len(self):
             raise ValueError(f"index must be in [0, {len(self)}), got {index}.")
         blocks = []
@@ -252,8 +253,8 @@ class SearchSpace:
         """The index of an architecture, the inverse of `at`."""
         if architecture not in self:
             raise ValueError(
-                f"Architecture '{architecture}' is not in the space of {self.num_layers} layers "
-                f"of {', '.join(self.blocks)}."
+                f"Architecture '{architecture}' is not in the search space: {self.num_layers} layers, "
+                f"each one of {', '.join(self.blocks)}."
             )
         index = 0
         for block in architecture.blocks:
@@ -274,9 +275,9 @@ class SearchSpace:
         )
 
     def crossover(self, first: Architecture, second: Architecture, rng: random.Random) -> Architecture:
-        """One-point crossover: the first layers of one parent, the last of the other.
+        """One-point crossover: the first layers of one parent and the remaining ones of the other.
 
-        The cut lies inside, so that each parent gives at least one layer.
+        Each parent contributes at least one layer.
         """
         if self.num_layers == 1:
             return first

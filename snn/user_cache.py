@@ -1,4 +1,4 @@
-"""Where a user's cached files lie: prepared data, compiled kernels, evaluations."""
+"""The folder of a user's cached files: prepared data, compiled kernels, evaluations."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def user_cache() -> Path:
-    """`$XDG_CACHE_HOME`/autosnn, or ~/.cache/autosnn; made by whoever writes to it."""
+    """`$XDG_CACHE_HOME`/autosnn, or ~/.cache/autosnn; may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autosnn"

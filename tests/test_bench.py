@@ -1,4 +1,4 @@
-"""The benchmark: the plain way gives our numbers, turns are taken, the table says what is met."""
+"""The benchmark: the plain implementation agrees with ours, timings alternate, targets show in the table."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def subject():
     return generated_subject(named_config("demo"), num_images=200)
 
 
-def test_deviation_of_a_faster_mode_is_seen_in_accuracy_spikes_and_ranks() -> None:
+def test_deviation_of_a_faster_mode_shows_in_accuracy_spikes_and_ranks() -> None:
     exact = [Evaluation(0.1 * i, 100.0 + i, 0.1, 50) for i in range(1, 9)]
     same = compare_results("mode", exact, exact, -0.08)
     assert [c.ratio for c in same.comparisons] == pytest.approx([1, 1, 1])
     assert same.facts["mean_deviation_of_accuracy"] == same.facts["mean_relative_deviation_of_spikes"] == 0
-    turned = [replace(e, accuracy=0.9 - e.accuracy, spikes=1.1 * e.spikes) for e in exact]
-    other = compare_results("mode", turned, exact, -0.08)
+    reversed_results = [replace(e, accuracy=0.9 - e.accuracy, spikes=1.1 * e.spikes) for e in exact]
+    other = compare_results("mode", reversed_results, exact, -0.08)
     assert [c.ratio for c in other.comparisons] == pytest.approx([1.1, 1, -1])
     assert other.facts["mean_relative_deviation_of_spikes"] == pytest.approx(0.1)
     assert other.facts["mean_deviation_of_accuracy"] == pytest.approx(0.4)
@@ -72,7 +72,7 @@ def assert_plain_agrees(network, architecture, samples) -> None:
 
 @pytest.mark.parametrize("block", [*AUTOSNN_BLOCKS, "SIB_k3_e3"])
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_plain_way_gives_our_accuracy_and_spikes(backbone, block) -> None:
+def test_plain_implementation_has_our_accuracy_and_spikes(backbone, block) -> None:
     depth = 8 if backbone == "SNN_3" else 5
     strided = backbone == "SNN_3" and block.startswith("SIB")
     network = make(backbone, [(block,)] * depth, shape=(3, 32, 32) if strided else (3, 16, 16))
@@ -81,17 +81,17 @@ def test_plain_way_gives_our_accuracy_and_spikes(backbone, block) -> None:
 
 
 @pytest.mark.parametrize("neuron", ["IF", "LIF"])
-def test_plain_way_knows_every_neuron(neuron) -> None:
+def test_plain_implementation_supports_every_neuron(neuron) -> None:
     assert_plain_agrees(make(neuron=neuron), SearchSpace(5).sample(random.Random(0)), batches())
 
 
-def test_plain_way_gives_our_numbers_on_event_frames() -> None:
+def test_plain_implementation_agrees_with_ours_on_event_frames() -> None:
     network = make(stem="event", shape=(2, 64, 64))
     samples = batches((2, 64, 64), num_samples=6, frames=4)
     assert_plain_agrees(network, SearchSpace(5).sample(random.Random(1)), samples)
 
 
-def test_plain_training_has_our_gradients_where_batch_norm_sees_one_step() -> None:
+def test_plain_training_has_our_gradients_with_one_time_step() -> None:
     ours, plain = make(time_steps=1).train(), make(time_steps=1).train()
     architecture = SearchSpace(5).sample(random.Random(2))
     ((inputs, labels),) = batches()
@@ -115,17 +115,17 @@ def test_plain_training_learns() -> None:
     assert losses[-1] < losses[0]
 
 
-def test_convolutions_of_a_path_are_those_that_the_plain_way_runs() -> None:
+def test_convolutions_of_a_path_are_those_that_the_plain_implementation_runs() -> None:
     network = make(time_steps=3)
     path = Architecture(("SRB_k5", "SCB_k3", "skip_connect", "SRB_k3", "skip_connect"))
     ((inputs, _),) = batches(num_samples=2)
-    found = convolutions_of(network, path, inputs)
-    assert [c.runs for c in found] == [1] + [3] * 7
-    assert [c.weight_shape[2] for c in found] == [3, 5, 5, 3, 3, 3, 3, 1]
-    assert found[0].input_shape == (3, 16, 16)
-    assert found[-1].input_shape == (8, 4, 4)
-    ConvolutionsAlone(found, batch_size=2, channels_last=True, backward=True).run()
-    assert fastest_convolutions(found, batch_sizes=(1, 2)).batch_size in (1, 2)
+    convolutions = convolutions_of(network, path, inputs)
+    assert [c.runs for c in convolutions] == [1] + [3] * 7
+    assert [c.weight_shape[2] for c in convolutions] == [3, 5, 5, 3, 3, 3, 3, 1]
+    assert convolutions[0].input_shape == (3, 16, 16)
+    assert convolutions[-1].input_shape == (8, 4, 4)
+    ConvolutionsAlone(convolutions, batch_size=2, channels_last=True, backward=True).run()
+    assert fastest_convolutions(convolutions, batch_sizes=(1, 2)).batch_size in (1, 2)
 
 
 def test_contestants_take_turns_and_the_median_counts() -> None:
@@ -138,7 +138,7 @@ def test_contestants_take_turns_and_the_median_counts() -> None:
     assert len(alternate({"a": lambda: None}, rounds=9, longest=0.0)["a"].seconds) == 1
 
 
-def test_own_work_is_not_that_of_other_processes() -> None:
+def test_cpu_share_of_other_processes_is_between_0_and_1() -> None:
     with OtherProcesses() as others:
         sum(range(3_000_000))
     assert 0 <= others.share <= 1
@@ -154,11 +154,11 @@ def test_own_work_is_not_that_of_other_processes() -> None:
         ({"target": 50.0, "absolute": True}, True),
     ],
 )
-def test_target_bounds_the_ratio_or_our_own_number(options, met) -> None:
+def test_target_bounds_the_ratio_or_our_own_value(options, met) -> None:
     assert Comparison("x", "s", 30.0, 10.0, **options).met is met
 
 
-def test_table_has_a_line_for_each_comparison() -> None:
+def test_table_has_a_line_per_comparison() -> None:
     lines = render_table(
         [
             Comparison("speed / plain", "img/s", 1234.5, 400, 2.5, True),
@@ -170,7 +170,7 @@ def test_table_has_a_line_for_each_comparison() -> None:
     assert lines[2].split() == ["memory", "/", "torch", "[MiB]", "20", "0", "<=", "10", "MiB", "NO"]
 
 
-def test_generated_network_fires_as_a_trained_one(subject) -> None:
+def test_generated_network_fires_at_the_rate_of_a_trained_one(subject) -> None:
     assert 0.03 < subject.firing_rate < 0.15
     again = generated_subject(named_config("demo"), num_images=200)
     assert torch.equal(again.network.head.weight, subject.network.head.weight)
@@ -212,7 +212,7 @@ def test_unknown_number_of_samples_gives_no_estimate_and_a_reason(subject, data,
     assert assumed["num_train"] is assumed["num_val"] is None
 
 
-def test_data_of_a_run_are_counted_and_generated_ones_are_not(subject) -> None:
+def test_samples_of_a_run_are_counted_and_generated_ones_are_not(subject) -> None:
     published = assumptions(replace(subject, config=named_config("cifar10")))
     assert (published["num_train"], published["num_val"], published["unknown"]) == (40_000, 10_000, None)
     own = replace(subject, config=named_config("cifar10"), generated=False)

@@ -1,4 +1,4 @@
-"""The event-driven convolution is torch's, forward and backward, wherever it steps in."""
+"""The event-driven convolution equals torch's, forward and backward, wherever it applies."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def gradients(conv: nn.Conv2d, x: Tensor, form) -> tuple[Tensor, Tensor, Tensor]
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the event-driven form was used for."""
-    made: list[str] = []
+    """One entry per call of the event-driven form."""
+    recorded: list[str] = []
     original = event_conv._EventConv.apply
-    monkeypatch.setattr(event_conv._EventConv, "apply", lambda *a: made.append("used") or original(*a))
-    return made
+    monkeypatch.setattr(event_conv._EventConv, "apply", lambda *a: recorded.append("used") or original(*a))
+    return recorded
 
 
 @pytest.mark.parametrize(("kernel_size", "padding"), [(1, 0), (3, 1), (5, 2), (7, 3), (3, 0)])
 @pytest.mark.parametrize(("number", "size"), [(1, 4), (5, 9)])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_output_and_gradients_are_torchs(kernel_size, padding, number, size, threads, calls) -> None:
+def test_output_and_gradients_equal_torchs(kernel_size, padding, number, size, threads, calls) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         conv = SpikeConv2d(6, 16, kernel_size, padding=padding, bias=False)
         if size + 2 * padding < kernel_size:
-            pytest.skip("smaller than the kernel")
+            pytest.skip("the input is smaller than the kernel")
         x = spikes(number, 6, size)
         ours = gradients(conv, x, conv)
         theirs = gradients(conv, x, lambda x: nn.Conv2d.forward(conv, x))
@@ -63,14 +63,14 @@ def test_output_and_gradients_are_torchs(kernel_size, padding, number, size, thr
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_silence_gives_zeros(calls) -> None:
+def test_input_without_spikes_gives_zeros(calls) -> None:
     conv = SpikeConv2d(6, 16, 3, padding=1, bias=False)
     out, _, weight_gradient = gradients(conv, spikes(3, 6, 5, rate=0.0), conv)
     assert calls and not out.any() and not weight_gradient.any()
 
 
 @pytest.mark.parametrize("case", ["many spikes", "stride", "channels", "no gradient", "contiguous", "double"])
-def test_where_it_does_not_apply_it_is_conv2d(case: str, calls) -> None:
+def test_unsupported_cases_fall_back_to_conv2d(case: str, calls) -> None:
     conv = SpikeConv2d(
         6, 12 if case == "channels" else 16, 3, stride=2 if case == "stride" else 1, bias=False
     )
@@ -85,7 +85,9 @@ def test_where_it_does_not_apply_it_is_conv2d(case: str, calls) -> None:
     assert torch.equal(out, nn.Conv2d.forward(conv, x))
 
 
-def test_a_training_step_of_a_network_is_the_same(monkeypatch: pytest.MonkeyPatch, calls) -> None:
+def test_event_driven_training_step_of_a_network_equals_the_dense_one(
+    monkeypatch: pytest.MonkeyPatch, calls
+) -> None:
     def step() -> tuple[Tensor, dict[str, Tensor]]:
         network = make(channels=8).to(memory_format=torch.channels_last).train()
         inputs, labels = batch(network)

@@ -1,4 +1,4 @@
-"""Super-network and children: one class, one set of numbers."""
+"""Super-network and children are one class and give identical results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BACKBONES = ("AutoSNN", "SNN_2", "SNN_3", "SNN_4")
 
 
 def lively(network: SpikingNetwork, seed: int = 0) -> SpikingNetwork:
-    """Statistics and scales at which neurons fire in every layer."""
+    """Sets batch norm and head so that neurons fire in every layer."""
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -68,7 +68,9 @@ def test_child_with_the_supernets_weights_equals_the_path(backbone, stem, shape,
 
 @pytest.mark.parametrize("block", ALL_BLOCKS)
 @pytest.mark.parametrize(("channels", "stride"), [((4, 4), 1), ((4, 8), 1), ((4, 8), 2)])
-def test_every_block_keeps_spikes_binary_and_halves_with_its_stride(block, channels, stride) -> None:
+def test_every_block_outputs_binary_spikes_and_halves_the_resolution_at_stride_2(
+    block, channels, stride
+) -> None:
     layer = SearchedLayer("layer0", *channels, stride)
     module = make_block(block, layer, lambda: SpikingNeuron("PLIF"))
     x = (torch.rand(3, 2, 4, 8, 8) < 0.3).float()
@@ -90,12 +92,12 @@ def test_every_module_is_counted_exactly_once() -> None:
     network = make(candidates=[("SRB_k3",)] * 5)
     with torch.inference_mode(), record_spikes(network) as record:
         network(torch.randn(2, 3, 16, 16), Architecture(("SRB_k3",) * 5))
-    assert len(record.counts) == 1 + 2 * 5 + 3 + 1  # stem, two neurons a block, pools, head
+    assert len(record.counts) == 1 + 2 * 5 + 3 + 1  # stem, two neurons per block, pools, head
     assert record.neurons["stem_neuron"] == 4 * 16 * 16
     assert record.neurons["head_neuron"] == 30
 
 
-def test_images_are_event_frames_that_do_not_change() -> None:
+def test_image_equals_constant_event_frames() -> None:
     network, x = make(), torch.randn(2, 3, 16, 16)
     architecture = Architecture(("SRB_k3",) * 5)
     with torch.inference_mode():
@@ -103,7 +105,7 @@ def test_images_are_event_frames_that_do_not_change() -> None:
         assert torch.equal(network(x, architecture), same)
 
 
-def test_votes_depend_on_the_sample_alone() -> None:
+def test_votes_of_a_sample_do_not_depend_on_its_batch() -> None:
     network, x = make(), torch.randn(5, 3, 16, 16)
     architecture = Architecture(("SCB_k5", "SRB_k3", "skip_connect", "SRB_k5", "SCB_k3"))
     with torch.inference_mode(), record_spikes(network) as record:
@@ -128,7 +130,7 @@ def test_autosnn_has_the_known_number_of_parameters(channels: int, millions: flo
     assert round(num_parameters(network) / 1e6, 3) == millions
 
 
-def test_synaptic_operations_are_the_connections_that_spikes_really_have() -> None:
+def test_synaptic_operations_are_the_connections_that_spikes_actually_reach() -> None:
     conv = torch.nn.Conv2d(2, 3, 3, padding=1, bias=False)
     network = torch.nn.ModuleDict(
         {"stem": torch.nn.ModuleDict({"conv": torch.nn.Conv2d(1, 1, 1)}), "c": conv}
@@ -144,7 +146,7 @@ def test_synaptic_operations_are_the_connections_that_spikes_really_have() -> No
 
 
 @pytest.mark.parametrize("neuron", ["IF", "LIF", "PLIF"])
-def test_every_path_learns_only_its_own_blocks(neuron) -> None:
+def test_only_blocks_on_the_path_get_gradients(neuron) -> None:
     network = make(neuron=neuron).train()
     path = Architecture(("SCB_k3", "SRB_k5", "skip_connect", "SRB_k3", "SCB_k5"))
     firing_rates(network(torch.randn(4, 3, 16, 16), path)).sum().backward()
@@ -154,7 +156,7 @@ def test_every_path_learns_only_its_own_blocks(neuron) -> None:
         assert (parameter.grad is not None) == on_path, name
 
 
-def test_bad_sizes_are_refused() -> None:
+def test_invalid_sizes_are_rejected() -> None:
     with pytest.raises(ValueError, match="time_steps must be at least 1, got 0"):
         make(time_steps=0)
     with pytest.raises(ValueError, match="4x4 is too small for AutoSNN"):

@@ -1,4 +1,4 @@
-"""Our neurons against spikingjelly's: the same spikes, the same gradients, no memory."""
+"""Our neurons against spikingjelly's: the same spikes, the same gradients, no state between calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KINDS = ("IF", "LIF", "PLIF")
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("init_tau", [1.2, 2.0, 5.0])
-def test_spikes_and_gradients_are_spikingjellys(kind, init_tau: float) -> None:
+def test_spikes_and_gradients_equal_spikingjellys(kind, init_tau: float) -> None:
     generator = torch.Generator().manual_seed(0)
     ours = SpikingNeuron(kind, init_tau=init_tau)
     theirs = ours.spikingjelly_node()
@@ -38,7 +38,7 @@ def test_spikes_are_the_same_with_and_without_gradients(kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_remembered_between_calls(kind) -> None:
+def test_no_state_is_kept_between_calls(kind) -> None:
     neuron, x = SpikingNeuron(kind), 2 * torch.randn(4, 2, 3)
     first = neuron(x)
     neuron(torch.full((3, 5), 0.9))

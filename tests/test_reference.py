@@ -1,4 +1,4 @@
-"""The golden case: a super-network of the official code gives the official code's spikes."""
+"""The golden case: a super-network trained with the official code reproduces that code's spikes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_supernet_matches_the_official_code_for_all_architectures(golden) -> Non
         assert (ours - torch.from_numpy(votes)).abs().sum() <= 1e-3 * votes.sum() + 0.2
 
 
-def test_child_with_the_supernets_weights_is_the_supernets_path(golden) -> None:
+def test_child_with_the_supernets_weights_equals_the_supernets_path(golden) -> None:
     official, expected = golden
     architecture = Architecture(tuple(map(str, expected["architectures"][0])))
     supernet = make(official, [AUTOSNN_BLOCKS] * 5)
@@ -57,14 +57,14 @@ def test_child_with_the_supernets_weights_is_the_supernets_path(golden) -> None:
     assert a.per_sample().tolist() == b.per_sample().tolist()
 
 
-def test_truncated_checkpoint_is_named(golden, shared: Path, tmp_path: Path) -> None:
+def test_error_names_a_truncated_checkpoint(golden, shared: Path, tmp_path: Path) -> None:
     whole = (shared / "reference/official_supernet.pth.tar").read_bytes()
     (tmp_path / "cut.pth.tar").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"cut\.pth\.tar.*truncated"):
         read_official_supernet(tmp_path / "cut.pth.tar")
 
 
-def test_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_checkpoint_of_another_model_is_rejected(tmp_path: Path) -> None:
     torch.save({"net": {"weight": torch.zeros(1)}}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="conv_stem"):
         read_official_supernet(tmp_path / "other.pth")

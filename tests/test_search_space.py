@@ -1,4 +1,4 @@
-"""The space of architectures and the backbones."""
+"""The search space and the backbones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_autosnn_space_has_3125_architectures_each_once() -> None:
     assert [space.index(architecture) for architecture in architectures] == list(range(3125))
 
 
-def test_text_and_architecture_are_each_others_inverse() -> None:
+def test_parse_is_the_inverse_of_str() -> None:
     for architecture in SearchSpace(2, (*AUTOSNN_BLOCKS, "SIB_k3_e6", "SRB_k7")):
         assert Architecture.parse(str(architecture)) == architecture
 
@@ -46,12 +46,12 @@ def test_all_block_fills_every_layer() -> None:
         ("__import__('os')", "Unknown block"),
     ],
 )
-def test_bad_architecture_says_what_is_wrong(text: str, message: str) -> None:
+def test_error_of_an_invalid_architecture_says_what_is_wrong(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Architecture.parse(text, 2)
 
 
-def test_mutation_always_changes_to_another_block() -> None:
+def test_mutation_always_picks_a_different_block() -> None:
     space, rng = SearchSpace(5), random.Random(0)
     parent = space.sample(rng)
     mutant = space.mutate(parent, 1.0, rng)
@@ -59,7 +59,7 @@ def test_mutation_always_changes_to_another_block() -> None:
     assert space.mutate(parent, 1e-12, rng) == parent
 
 
-def test_crossover_takes_a_head_of_one_parent_and_the_tail_of_the_other() -> None:
+def test_crossover_joins_a_head_of_one_parent_and_the_tail_of_the_other() -> None:
     space, rng = SearchSpace(5), random.Random(0)
     first, second = Architecture(("SCB_k3",) * 5), Architecture(("SRB_k5",) * 5)
     for _ in range(50):
@@ -69,7 +69,7 @@ def test_crossover_takes_a_head_of_one_parent_and_the_tail_of_the_other() -> Non
         assert blocks == ("SCB_k3",) * cut + ("SRB_k5",) * (5 - cut)
 
 
-def test_snn3_replaces_pools_by_searched_strided_layers() -> None:
+def test_snn3_replaces_pools_by_searched_stride_2_layers() -> None:
     layers = make_backbone("SNN_3", channels=16).layers
     assert [layer.out_channels for layer in layers] == [16, 32, 32, 32, 64, 64, 64, 128]
     assert [layer.stride for layer in layers] == [1, 2, 1, 1, 2, 1, 1, 2]
@@ -83,7 +83,7 @@ def test_stem_is_chosen_by_the_size_of_the_input(size: int, stem: str) -> None:
     assert stem_for_size(size, size) == stem
 
 
-def test_impossible_spaces_are_refused() -> None:
+def test_invalid_search_spaces_are_rejected() -> None:
     with pytest.raises(ValueError, match="num_layers must be at least 1, got 0"):
         SearchSpace(0)
     with pytest.raises(ValueError, match="different from each other"):

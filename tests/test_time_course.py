@@ -1,4 +1,4 @@
-"""Accuracy and spikes over time agree with the evaluation of all steps."""
+"""Accuracy and spikes over time agree with the evaluation over all time steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ARCHITECTURE = Architecture(("SRB_k3", "SCB_k5", "skip_connect", "SRB_k5", "SCB_
 
 
 @pytest.mark.parametrize("events", [False, True])
-def test_last_step_is_the_evaluation_and_steps_add_up_to_its_spikes(events: bool) -> None:
+def test_last_step_has_the_accuracy_and_all_steps_the_spikes_of_the_evaluation(events: bool) -> None:
     network = make(shape=(2, 16, 16))
     x = torch.randn(3, 12, 2, 16, 16) if events else torch.randn(12, 2, 16, 16)
     labels = torch.arange(12) % 3
@@ -27,7 +27,7 @@ def test_last_step_is_the_evaluation_and_steps_add_up_to_its_spikes(events: bool
     )
 
 
-def test_read_out_after_t_steps_is_a_network_of_t_steps() -> None:
+def test_readout_after_t_steps_equals_a_network_of_t_steps() -> None:
     network, x, labels = make(shape=(2, 16, 16)), torch.randn(3, 12, 2, 16, 16), torch.arange(12) % 3
     course = measure_time_course(network, ARCHITECTURE, [(x, labels)])
     for steps in (1, 2):

@@ -1,4 +1,4 @@
-"""Training: learns, is reproducible, goes on from a checkpoint, stops on a loss that is no number."""
+"""Training: learns, resumes from a checkpoint with identical results, stops on NaN weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def stripes() -> SampleSet:
-    """Three classes told apart by the direction of stripes."""
+    """Three classes that differ in the direction of stripes."""
     rng = np.random.default_rng(0)
     labels = np.arange(90) % 3
     images = rng.integers(0, 60, (90, 3, 16, 16), dtype=np.uint8)
@@ -72,7 +72,7 @@ def test_interrupted_training_ends_with_the_same_weights(schedule) -> None:
 
 
 @pytest.mark.parametrize("part", ["stem.conv.weight", "head.weight"])
-def test_weights_that_are_no_numbers_stop_the_training_though_the_loss_looks_fine(part) -> None:
+def test_nan_weights_stop_the_training_although_the_loss_is_finite(part) -> None:
     training = trainer()
     with torch.no_grad():
         training.network.get_parameter(part).fill_(float("nan"))

@@ -1,1 +1,1 @@
-"""The benchmark: how fast the code is on this machine, as ratios against the plain way."""
+"""The benchmark: how fast the code is on this machine, as ratios to a plain implementation."""

@@ -1,6 +1,6 @@
 """Benchmark of the orchestration: real Tune runs on virtual workers whose evaluations only sleep.
 
-This module imports no torch, so that a process of its trainable starts as fast as Ray lets it.
+This module does not import torch, so that only Ray limits how fast a process of its trainable starts.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from pipeline.search.trials import run_trials
 from snn.fitness import Evaluation
 
 _VIRTUAL_CPUS = 64
-_RESOURCES_VARIABLE = "RAY_OVERRIDE_RESOURCES"  # Ray then believes in CPUs that are not there
+_RESOURCES_VARIABLE = "RAY_OVERRIDE_RESOURCES"  # makes Ray schedule on CPUs that do not exist
 _LONGEST_START = 400.0
 
 
 @dataclass(frozen=True)
 class Case:
-    """One Tune run: so many slots, evaluations of one length each, a search of one kind."""
+    """One Tune run: its number of slots, length and number of evaluations, and kind of search."""
 
     num_workers: int
     seconds_per_evaluation: float
@@ -60,17 +60,17 @@ _QUICK_CASES = (Case(1, 0.25, 20), Case(2, 0.25, 40), Case(8, 0.5, 100))
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What a run of a case showed.
+    """Measurements of one case.
 
     Attributes:
-        processes_started: Evaluator processes, those that replaced others included.
-        startup_seconds: Until every slot had its first process.
-        steady_seconds: From then, when all slots had begun, to the last hand-out of a trial.
-        busy_share: Share of the steady time the slots were evaluating, in [0, 1].
-        evaluations_per_second: In the steady time, extra candidates included.
-        num_extras: Evaluations of candidates ahead of the search.
+        processes_started: Evaluator processes, including those that replaced others.
+        startup_seconds: Seconds until every slot had its first process.
+        steady_seconds: Seconds from then, when all slots had begun, until the last trial was handed out.
+        busy_share: Share of the steady time in which slots were evaluating, in [0, 1].
+        evaluations_per_second: Throughput in the steady time, including extra candidates.
+        num_extras: Evaluations of extra candidates, ahead of the search.
         num_trials: Tune trials.
-        wall_seconds: The whole run.
+        wall_seconds: Seconds of the whole run.
     """
 
     num_workers: int
@@ -88,10 +88,10 @@ class CaseResult:
 
 
 class SleepingEvaluator(tune.Trainable):
-    """Takes the trials of the search as its evaluator does, but sleeps and makes up the results.
+    """Accepts trials as the search's evaluator does, but sleeps and returns made-up results.
 
-    Each process writes one line of JSON a trial to a file of its own. Its first trial waits until every
-    slot has its process, then for a part of a trial, so that the slots do not keep the same step.
+    Each process writes one line of JSON per trial to its own file. Its first trial waits until every slot
+    has a process, then for a fraction of a trial, so that the slots do not run in lockstep.
     """
 
     def setup(  # type: ignore[override]  # Tune adds what with_parameters was given
@@ -132,7 +132,7 @@ class SleepingEvaluator(tune.Trainable):
 
 
 def toy_answer(candidate_id: int, text: str, seconds: float = 0.0) -> Answer:
-    """A made-up evaluation, the same for an architecture whenever and wherever it is asked for."""
+    """A made-up evaluation; its measurements depend on the architecture alone."""
     rng = random.Random(zlib.crc32(text.encode()))
     accuracy = 0.4 + 0.05 * text.count("k5") + 0.1 * rng.random()
     spikes = 20_000 + 15_000 * text.count("SCB") + 10_000 * text.count("SRB") + 5_000 * rng.random()
@@ -141,7 +141,7 @@ def toy_answer(candidate_id: int, text: str, seconds: float = 0.0) -> Answer:
 
 
 def bench_cluster(*, quick: bool) -> SectionResult:
-    """Runs every case on one Ray; evaluations per second, busy slots, processes started."""
+    """Runs every case in one Ray session: evaluations per second, busy slots, processes started."""
     results = []
     with _virtual_cluster():
         for case in _QUICK_CASES if quick else _CASES:
@@ -179,7 +179,7 @@ def bench_cluster(*, quick: bool) -> SectionResult:
 
 @contextmanager
 def _virtual_cluster() -> Iterator[None]:
-    """A Ray on this machine that has as many CPUs as the largest case needs."""
+    """A Ray session on this machine with as many virtual CPUs as the largest case needs."""
     before = os.environ.get(_RESOURCES_VARIABLE)
     os.environ[_RESOURCES_VARIABLE] = json.dumps({"CPU": _VIRTUAL_CPUS})
     try:
@@ -215,7 +215,7 @@ def _read_log(file: Path) -> list[dict[str, Any]]:
 
 
 def _summary(case: Case, logs: list[list[dict[str, Any]]], start: float) -> CaseResult:
-    """Busy time and evaluations of the steady time, from the lines that the processes wrote."""
+    """Busy share and throughput in the steady time, from the lines that the processes wrote."""
     trials = [trial for log in logs for trial in log]
     ids = [i for trial in trials for i in trial["ids"]]
     firsts = sorted(log[0]["start"] for log in logs if log)

@@ -1,4 +1,4 @@
-"""The floor of the benchmark: the convolutions of a network alone, in torch, with nothing around them."""
+"""Lower bound of the benchmark's times: the convolutions of a network alone, in torch."""
 
 # T time steps, N batch, C channels, H height, W width
 
@@ -14,17 +14,17 @@ from torch.nn import functional as F
 from pipeline.bench.plain import Convolution
 from pipeline.bench.stopwatch import seconds_of
 
-_FIRING_RATE = 0.1  # of the 0/1 inputs; dense convolutions take the same time for any
+_FIRING_RATE = 0.1  # of the binary inputs; the time of a dense convolution does not depend on it
 
 
 class ConvolutionsAlone:
-    """Convolutions in float32, each over T * N samples of zeros and ones.
+    """Convolutions in float32, each over T * N binary samples.
 
     Args:
-        convolutions: What runs, in this order; those of several paths may follow each other.
+        convolutions: Run in this order; may be those of several paths, concatenated.
         batch_size: N.
         channels_last: Memory format of inputs and weights.
-        backward: Also compute the gradients of inputs (but the stem's) and weights.
+        backward: Also compute the gradients of weights and of all inputs except the stem's.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class ConvolutionsAlone:
         )
 
     def run(self, repeats: int = 1) -> None:
-        """All convolutions for `batch_size` samples, so many times."""
+        """Runs all convolutions for `batch_size` samples, `repeats` times."""
         for convolution in [*self.convolutions] * repeats:
             x, weight, gradient = self._arguments[convolution]
             with torch.set_grad_enabled(self.backward):
@@ -66,7 +66,7 @@ class ConvolutionsAlone:
 def fastest_convolutions(
     convolutions: Sequence[Convolution], *, batch_sizes: Sequence[int], backward: bool = False
 ) -> ConvolutionsAlone:
-    """The memory format and batch size in which these convolutions take the least time a sample."""
+    """These convolutions in the memory format and batch size with the least time per sample."""
     best: tuple[float, ConvolutionsAlone] | None = None
     for channels_last, batch_size in itertools.product((False, True), batch_sizes):
         alone = ConvolutionsAlone(

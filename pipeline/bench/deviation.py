@@ -1,4 +1,4 @@
-"""How far a faster, inexact evaluation is from the exact one: accuracy, spikes and the ranking."""
+"""Deviation of a faster, inexact evaluation from the exact one: accuracy, spikes and ranking."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def compare_results(
     """Compares the results of the same architectures on the same samples.
 
     Args:
-        name: Of the faster mode.
-        faster: Its results, at least two.
-        exact: The exact ones, in the same order.
-        spike_exponent: lambda of the fitness by which they are ranked.
+        name: Name of the faster mode.
+        faster: Results of the faster mode, at least two.
+        exact: The exact results, in the same order.
+        spike_exponent: lambda of the fitness that ranks the architectures.
     """
     spikes, accuracies = (
         np.array([[getattr(result, measure) for result in results] for results in (faster, exact)])

@@ -1,15 +1,16 @@
-"""The plain way to run and train a spiking network: the yardstick of the benchmark.
+"""The plain implementation of evaluation and training: the baseline of the benchmark.
 
-One architecture at a time; a Python loop over T, in which the layers run one after another on [N, C, H, W];
-neurons are elementwise operations that keep their potentials between steps; batch norm is not folded and in
-training normalises each time step by itself; the spikes of each counted layer are brought to the host at
-each step. It takes the weights of a SpikingNetwork and gives its numbers (but for training's batch norm).
+It runs one architecture at a time, in a Python loop over T with the layers one after another on [N, C, H, W].
+Neurons are elementwise operations that keep their potentials between steps. Batch norm is not folded and in
+training normalises each time step separately. The spikes of each counted layer are copied to the host at each
+step. It uses the weights of a SpikingNetwork and gives the same results, except for batch norm in training.
 
 Dimensions: T time steps, N batch, C channels, H height, W width, K classes.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,12 @@ from snn.model.neuron import SURROGATE_ALPHA
 from snn.search_space import Architecture, Pool, SearchedLayer
 
 PLAIN_BATCH_SIZE = 768
+PLAIN_SMALL_BATCH_SIZE = 32
+
+
+def contiguous_copy(network: SpikingNetwork) -> SpikingNetwork:
+    """A copy of the network in the memory format of the plain implementation."""
+    return copy.deepcopy(network).to(memory_format=torch.contiguous_format)
 
 
 def evaluate_plainly(
@@ -32,8 +39,8 @@ def evaluate_plainly(
     """Accuracy in [0, 1] and mean spikes per sample of one architecture, with stored BN statistics.
 
     Args:
-        network: A super-network or a child that holds the architecture.
-        architecture: What is evaluated.
+        network: A super-network or a child that contains the architecture.
+        architecture: The path.
         batches: Pairs of inputs ([N, C, H, W] images or [T, N, C, H, W] frames) and labels [N].
     """
     network.eval()
@@ -48,10 +55,10 @@ def evaluate_plainly(
 
 
 class PlainTrainer:
-    """Trains one path a step with ordinary autograd and Adam.
+    """Trains one path per step with ordinary autograd and Adam.
 
     Args:
-        network: What is trained.
+        network: The network to train.
         learning_rate: Step size of Adam.
     """
 
@@ -71,10 +78,10 @@ class PlainTrainer:
 
 
 class PlainPath:
-    """One path through a network, step by step.
+    """One path through a network, run one time step after another.
 
     Args:
-        network: Gives modules and weights; its mode (train or eval) is that of batch norm.
+        network: Provides modules and weights; its mode (train or eval) determines that of batch norm.
         architecture: The path.
 
     Attributes:
@@ -88,7 +95,7 @@ class PlainPath:
         self._potentials: dict[nn.Module, Tensor] = {}
 
     def votes(self, x: Tensor) -> Tensor:
-        """Votes of each class at each time step, [T, N, K]; a static image passes the stem's conv once."""
+        """Votes [T, N, K]; a static image passes the stem convolution once."""
         self._potentials.clear()
         stem = self.network.stem
         if x.dim() == 4:
@@ -125,7 +132,7 @@ class PlainPath:
         return self._fire(module.neuron1, F.avg_pool2d(x, 2))
 
     def _block(self, block: Any, x: Tensor) -> Tensor:
-        """SCB, SRB and SIB are convolutions with neurons, with or without a shortcut before the last."""
+        """SCB, SRB and SIB: convolutions with neurons, with or without a shortcut before the last neuron."""
         if isinstance(block, nn.Identity):
             return x
         if hasattr(block, "conv"):
@@ -173,7 +180,7 @@ class PlainPath:
 
 
 class _Spike(torch.autograd.Function):
-    """1 where x >= 0; backward the ATan surrogate's (alpha / 2) / (1 + (pi / 2 * alpha * x) ** 2)."""
+    """1 where x >= 0; its gradient is the ATan surrogate's (alpha / 2) / (1 + (pi / 2 * alpha * x) ** 2)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -194,7 +201,7 @@ class Convolution:
     Attributes:
         weight_shape: (C out, C in, k, k).
         input_shape: (C, H, W).
-        runs: How often it runs for one sample: T, or once for the stem of a static image.
+        runs: Number of runs per sample: T, or 1 for the stem of a static image.
     """
 
     weight_shape: tuple[int, ...]
@@ -205,7 +212,7 @@ class Convolution:
 
 
 def convolutions_of(network: SpikingNetwork, architecture: Architecture, x: Tensor) -> list[Convolution]:
-    """The convolutions that a path needs for a sample such as those of `x`, in their order."""
+    """The convolutions that a path runs for a sample of the shape of those in `x`, in order."""
     network.eval()
     tracer = _Tracer(network, architecture)
     with torch.no_grad():

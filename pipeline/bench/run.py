@@ -1,4 +1,4 @@
-"""How fast it is here, against the plain way, side by side: everything as a ratio of the same run."""
+"""Runs the benchmark: speeds as ratios to the plain implementation, both measured in the same run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from pipeline.bench.candidate import bench_one_candidate
 from pipeline.bench.cluster import bench_cluster
-from pipeline.bench.evaluation import bench_one_candidate, bench_sharing
+from pipeline.bench.evaluation import bench_sharing
 from pipeline.bench.hours import Speeds, StageHours, assumptions, estimate_hours
 from pipeline.bench.settings import SECTIONS, BenchSettings, Section
 from pipeline.bench.stopwatch import Comparison, OtherProcesses, SectionResult
@@ -40,13 +41,19 @@ _TITLES: dict[Section, str] = {
     "weights": "distribution of the weights",
 }
 _IN_RAY: tuple[Section, ...] = ("cluster", "weights")
-_DISTURBING = 0.1  # share of the CPUs in the hands of others that is worth a warning
+_DISTURBING = 0.1  # CPU share of other processes above which a warning is printed
 
 
 @dataclass
-class _Findings:
-    """What the sections gave: results, or the reason why there are none; how long they took, and the
-    share of the CPUs that other processes took meanwhile (in sections whose work is in this process)."""
+class _Outcome:
+    """Outcome of the sections run so far.
+
+    Attributes:
+        results: Results of the sections that succeeded.
+        failures: Reasons of those that failed.
+        seconds: Wall-clock seconds of every section.
+        others: CPU share of other processes, for the sections that work in this process.
+    """
 
     results: dict[Section, SectionResult] = field(default_factory=dict)
     failures: dict[Section, str] = field(default_factory=dict)
@@ -55,38 +62,38 @@ class _Findings:
 
 
 def bench(settings: BenchSettings) -> dict[str, Any]:
-    """Runs the sections, prints the table, writes bench.json; returns what it wrote.
+    """Runs the sections, prints the table and writes bench.json; returns its content.
 
-    A section that fails is recorded with its reason; the others run.
+    A section that fails is recorded with its reason, and the others still run.
     """
     threads = os.cpu_count() or 1
     torch.set_num_threads(threads)
-    say("making the super-network")
+    say("building the super-network")
     subject = _subject(settings)
     say(f"  {subject.source}; firing rate {100 * subject.firing_rate:.1f} %")
     machine = describe_environment(subject.data) | {"threads": threads, "variables": _variables()}
-    found = _Findings()
-    chosen = settings.sections or SECTIONS
-    for section in (section for section in SECTIONS if section in chosen):
-        _run_section(section, subject, settings.quick, found)
-    hours = estimate_hours(subject, _speeds(found.results), settings.price_per_worker_hour)
+    outcome = _Outcome()
+    selected = settings.sections or SECTIONS
+    for section in (section for section in SECTIONS if section in selected):
+        _run_section(section, subject, settings.quick, outcome)
+    hours = estimate_hours(subject, _speeds(outcome.results), settings.price_per_worker_hour)
     values = {
         "quick": settings.quick,
         "machine": machine,
         "subject": subject.facts(),
         "comparisons": [
             {"section": section} | comparison_values(comparison)
-            for section, result in found.results.items()
+            for section, result in outcome.results.items()
             for comparison in result.comparisons
         ],
-        "facts": {section: result.facts for section, result in found.results.items()},
-        "failures": found.failures,
-        "seconds": found.seconds,
-        "cpu_share_of_other_processes": found.others,
+        "facts": {section: result.facts for section, result in outcome.results.items()},
+        "failures": outcome.failures,
+        "seconds": outcome.seconds,
+        "cpu_share_of_other_processes": outcome.others,
         "estimate": {"stages": [dataclasses.asdict(stage) for stage in hours], **assumptions(subject)},
     }
     LocalFiles(settings.out).put(BENCH_FILE, (json.dumps(to_json(values), indent=1) + "\n").encode())
-    _print(found, hours, subject)
+    _print(outcome, hours, subject)
     say(f"\n{settings.out / BENCH_FILE}")
     return values
 
@@ -104,7 +111,7 @@ def render_table(comparisons: Sequence[Comparison]) -> str:
 
 
 def render_hours(stages: Sequence[StageHours]) -> str:
-    """One line per stage and number of workers."""
+    """A table with one line per stage and number of workers."""
     rows = [("estimate", "workers", "time", "cost")]
     for stage in stages:
         cost = "" if stage.cost is None else f"{stage.cost:,.2f}"
@@ -113,7 +120,7 @@ def render_hours(stages: Sequence[StageHours]) -> str:
 
 
 def _variables() -> dict[str, str]:
-    """Environment variables that speed depends on."""
+    """Environment variables that affect speed."""
     return {k: v for k, v in os.environ.items() if k.startswith(("OMP_", "GOMP_", "MKL_", "MALLOC_"))}
 
 
@@ -123,7 +130,7 @@ def _subject(settings: BenchSettings) -> Subject:
     return trained_subject(RunFolder(settings.supernet), settings.data_root)
 
 
-def _run_section(section: Section, subject: Subject, quick: bool, found: _Findings) -> None:
+def _run_section(section: Section, subject: Subject, quick: bool, outcome: _Outcome) -> None:
     runners: dict[Section, Callable[[], SectionResult]] = {
         "candidate": lambda: bench_one_candidate(subject, quick=quick),
         "sharing": lambda: bench_sharing(subject, quick=quick),
@@ -135,21 +142,21 @@ def _run_section(section: Section, subject: Subject, quick: bool, found: _Findin
     start = time.perf_counter()
     try:
         with OtherProcesses() as others:
-            found.results[section] = runners[section]()
-    except Exception as error:  # the other sections are worth having
-        found.failures[section] = f"failed: {type(error).__name__}: {error}"
-        say(f"  {found.failures[section]}\n{traceback.format_exc()}")
-    found.seconds[section] = time.perf_counter() - start
-    say(f"  took {duration(found.seconds[section])}")
+            outcome.results[section] = runners[section]()
+    except Exception as error:  # a failed section must not lose the others
+        outcome.failures[section] = f"failed: {type(error).__name__}: {error}"
+        say(f"  {outcome.failures[section]}\n{traceback.format_exc()}")
+    outcome.seconds[section] = time.perf_counter() - start
+    say(f"  took {duration(outcome.seconds[section])}")
     if section not in _IN_RAY:
-        found.others[section] = others.share
+        outcome.others[section] = others.share
         if others.share > _DISTURBING:
             say(f"  other processes took {100 * others.share:.0f} % of the CPUs: these ratios are rough")
 
 
-def _print(found: _Findings, hours: Sequence[StageHours], subject: Subject) -> None:
-    say("\n" + render_table([c for result in found.results.values() for c in result.comparisons]))
-    for section, reason in found.failures.items():
+def _print(outcome: _Outcome, hours: Sequence[StageHours], subject: Subject) -> None:
+    say("\n" + render_table([c for result in outcome.results.values() for c in result.comparisons]))
+    for section, reason in outcome.failures.items():
         say(f"{_TITLES[section]}: {reason}")
     assumed = assumptions(subject)
     if hours:
@@ -186,7 +193,7 @@ def _number(value: float) -> str:
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
-    """Columns as wide as needed; the first to the left, the others to the right."""
+    """Pads columns to their widest cell; the first is aligned left, the others right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = (
         "  ".join([row[0].ljust(widths[0]), *(v.rjust(w) for v, w in zip(row[1:], widths[1:], strict=True))])

@@ -1,4 +1,4 @@
-"""Timing of contestants side by side: they take turns, and the median of several rounds counts."""
+"""Interleaved timing: contestants take turns, and each one's time is its median over the rounds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import psutil
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall seconds of one contestant, one number a round."""
+    """Wall-clock seconds of one contestant, one value per round."""
 
     seconds: tuple[float, ...]
 
@@ -24,20 +24,20 @@ class Timing:
 
     @property
     def spread(self) -> float:
-        """(slowest - fastest) / median: how far the machine disturbed the rounds."""
+        """(slowest - fastest) / median, a measure of how much the machine was disturbed."""
         return (max(self.seconds) - min(self.seconds)) / self.median
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One line of the table: two measurements of one unit, their ratio and what it should be.
+    """One line of the table: two measurements in the same unit, their ratio and its target.
 
     Attributes:
         name: What is compared, and with what.
-        unit: Of `ours` and `theirs`.
-        target: Bound of the ratio ours / theirs; None where there is no demand.
-        at_least: The target is the least value wanted; otherwise the largest.
-        absolute: The target bounds `ours` itself and not the ratio.
+        unit: Unit of `ours` and `theirs`.
+        target: Bound on the ratio ours / theirs; None without a target.
+        at_least: The target is a lower bound; otherwise it is an upper bound.
+        absolute: The target bounds `ours` instead of the ratio.
     """
 
     name: str
@@ -64,11 +64,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class SectionResult:
-    """What a section of the benchmark found.
+    """Results of one section of the benchmark.
 
     Attributes:
         comparisons: Lines of the table.
-        facts: Everything else, as JSON values.
+        facts: All other results, as JSON values.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -76,11 +76,11 @@ class SectionResult:
 
 
 class OtherProcesses:
-    """How busy the CPUs are with the work of others, while open.
+    """Measures, while open, the CPU time that other processes use.
 
     Attributes:
-        share: Of all CPUs' time, in [0, 1]; known when closed. Work of this process's children counts as
-            that of others until they have ended.
+        share: Share of the time of all CPUs, in [0, 1]; set on exit. Child processes of this process count
+            as other processes until they have ended.
     """
 
     share = 0.0
@@ -106,7 +106,7 @@ def _own_seconds() -> float:
 
 
 def seconds_of(run: Callable[[], object]) -> float:
-    """Wall seconds of one call."""
+    """Wall-clock seconds of one call."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
@@ -119,21 +119,21 @@ def alternate(
     warm_up: bool = True,
     longest: float = math.inf,
 ) -> dict[str, Timing]:
-    """Times contestants in turns (A B A B ...), so that a disturbance of the machine meets all of them.
+    """Times contestants in turns (A B A B ...), so that a disturbance of the machine affects all of them.
 
     Args:
-        contestants: What is timed, by name.
-        rounds: Turns of each.
-        warm_up: Give each one turn more before, which does not count.
-        longest: Seconds after which no new round begins; there is one at least.
+        contestants: What to time, by name.
+        rounds: Number of rounds; each contestant runs once per round.
+        warm_up: Run each contestant once before, untimed.
+        longest: Seconds after which no new round begins; there is at least one.
     """
     start = time.perf_counter()
     if warm_up:
         for run in contestants.values():
             run()
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for done in range(rounds):
-        if done and time.perf_counter() - start > longest:
+    for index in range(rounds):
+        if index and time.perf_counter() - start > longest:
             break
         for name, run in contestants.items():
             seconds[name].append(seconds_of(run))

@@ -1,4 +1,4 @@
-"""What the benchmark measures on: a super-network and samples, generated or those of a run."""
+"""The super-network and samples of a benchmark, generated or taken from a run."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from pipeline.networks import load_supernet, make_network
 from pipeline.storage.run_folder import RunFolder
 from snn.data.sample_set import SampleSet
 from snn.data.samples import LabelledSamples
+from snn.engines.engine import make_inference
+from snn.engines.inference import InferenceNetwork
 from snn.engines.trie import evaluate_architectures
 from snn.model.network import SpikingNetwork, to_memory_format
 from snn.search_space import Architecture
@@ -30,23 +32,23 @@ _NUM_IMAGES = 3840
 _NUM_CLASSES = 10
 _RECALIBRATION_BATCHES = 15
 _RECALIBRATION_BATCH_SIZE = 32
-# Random weights of the head reach few voters' thresholds; so many times larger, all classes get votes.
+# Scales the random weights of the head: unscaled, few voting neurons reach their threshold.
 _HEAD_SCALE = 4.0
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A super-network with the samples it is measured on.
+    """The super-network and the samples that a benchmark measures.
 
     Attributes:
         config: Settings of the network, the trainings and the search.
-        data: Where the samples come from.
+        data: Source of the samples.
         network: The super-network, in eval mode.
-        val: Samples to evaluate on.
-        train: Samples to train on.
-        firing_rate: Mean over random architectures, spikes per neuron and time step.
-        source: Where network and samples come from, in words.
-        generated: Whether the samples are generated, and so tell nothing of the size of the data set.
+        val: Samples for evaluation.
+        train: Samples for training.
+        firing_rate: Spikes per neuron and time step, mean over random architectures.
+        source: Origin of network and samples, in words.
+        generated: Whether the samples are generated; their number then differs from the data set's.
     """
 
     config: Config
@@ -59,13 +61,13 @@ class Subject:
     generated: bool
 
     def random_architectures(self, number: int, *, seed: int) -> list[Architecture]:
-        """Different architectures of the space, drawn uniformly."""
+        """Distinct architectures of the search space, drawn uniformly; all of them if it has fewer."""
         space = self.config.network.search_space()
-        chosen = random.Random(seed).sample(range(len(space)), min(number, len(space)))
-        return [space.at(index) for index in chosen]
+        indices = random.Random(seed).sample(range(len(space)), min(number, len(space)))
+        return [space.at(index) for index in indices]
 
     def batches(self, number: int, batch_size: int) -> Batches:
-        """`number` samples of D_val, from the start again where it has fewer; prepared, in memory."""
+        """`number` samples of D_val, repeated if it has fewer; preprocessed, in memory."""
         return list(_repeated(self.val, number).batches(min(batch_size, number), CPU))
 
     def facts(self) -> dict[str, Any]:
@@ -81,14 +83,33 @@ class Subject:
 
 
 def training_samples(subject: Subject, number: int) -> SampleSet:
-    """`number` training samples, from the start again where there are fewer."""
+    """`number` training samples, repeated if there are fewer."""
     return _repeated(subject.train, number)
 
 
-def generated_subject(config: Config, *, num_images: int = _NUM_IMAGES) -> Subject:
-    """A super-network of random weights on generated images of CIFAR's shape.
+def num_samples(batches: Batches) -> int:
+    return sum(len(labels) for _, labels in batches)
 
-    Batch norm takes its statistics from random paths, so that every layer fires as in a trained network.
+
+def inference_network(subject: Subject) -> InferenceNetwork:
+    """The super-network as evaluators hold it, on the engine of the config."""
+    search = subject.config.search
+    return make_inference(subject.network, search.engine, precision=search.precision)
+
+
+def reference_architecture(subject: Subject) -> Architecture:
+    """The paper's architecture, or one block in every layer if the search space does not contain it."""
+    network = subject.config.network
+    architecture = Architecture.parse("autosnn")
+    if architecture in network.search_space():
+        return architecture
+    return Architecture((network.blocks[-1],) * network.search_space().num_layers)
+
+
+def generated_subject(config: Config, *, num_images: int = _NUM_IMAGES) -> Subject:
+    """A super-network with random weights on generated images of CIFAR's shape.
+
+    Batch norm is recalibrated on random paths, so that every layer fires about as in a trained network.
     """
     images = replace(config, data=DataConfig(dataset="cifar10"))
     samples = _smooth_images(num_images, config.seed)
@@ -102,10 +123,10 @@ def generated_subject(config: Config, *, num_images: int = _NUM_IMAGES) -> Subje
 
 
 def trained_subject(run: RunFolder, data_root: Path | None = None) -> Subject:
-    """The super-network of a run on the data it was trained and is searched on.
+    """The super-network of a run, with the data of its training and search.
 
     Raises:
-        FileNotFoundError: The run has no super-network, or its data are not where they were.
+        FileNotFoundError: The run has no super-network, or its data have moved.
     """
     config = run.read_config()
     if data_root is not None:
@@ -119,7 +140,7 @@ def trained_subject(run: RunFolder, data_root: Path | None = None) -> Subject:
 def recalibrate(network: SpikingNetwork, config: Config, samples: SampleSet) -> None:
     """Sets batch norm's stored statistics to their means over random paths.
 
-    In each of the batches the layers go through different blocks, so that every block gets its share.
+    Each layer cycles through its blocks from batch to batch, so that every block sees some of them.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -129,10 +150,10 @@ def recalibrate(network: SpikingNetwork, config: Config, samples: SampleSet) -> 
     rng = random.Random(config.seed)
     orders = [rng.sample(config.network.blocks, len(config.network.blocks)) for _ in network.backbone.layers]
     batch_size = min(_RECALIBRATION_BATCH_SIZE, len(samples))
-    chosen = _repeated(samples, _RECALIBRATION_BATCHES * batch_size)
+    repeated = _repeated(samples, _RECALIBRATION_BATCHES * batch_size)
     network.train()
     with torch.no_grad():
-        for i, (inputs, _) in enumerate(chosen.batches(batch_size, CPU)):
+        for i, (inputs, _) in enumerate(repeated.batches(batch_size, CPU)):
             path = Architecture(tuple(order[i % len(order)] for order in orders))
             network(to_memory_format(inputs), path)
             orders = [order[1:] + order[:1] if rng.random() < 0.5 else order for order in orders]
@@ -156,7 +177,7 @@ def _repeated(samples: SampleSet, number: int) -> SampleSet:
 
 
 def _smooth_images(number: int, seed: int) -> LabelledSamples:
-    """Coloured clouds with a little noise, uint8 [n, 3, 32, 32]; labels without meaning."""
+    """Smooth random images with a little noise, uint8 [n, 3, 32, 32]; the labels are arbitrary."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(number, 3, 5, 5, generator=generator)
     clouds = F.interpolate(coarse, size=(32, 32), mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""Benchmark of the super-network's training: steps on random paths, ours against the plain way."""
+"""Benchmark of super-network training: steps on random paths, ours against the plain implementation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.bench.convolutions import fastest_convolutions
-from pipeline.bench.evaluation import contiguous_copy
-from pipeline.bench.plain import PlainTrainer, convolutions_of
+from pipeline.bench.plain import PlainTrainer, contiguous_copy, convolutions_of
 from pipeline.bench.stopwatch import Comparison, SectionResult, alternate
 from pipeline.bench.subject import CPU, Subject, training_samples
 from pipeline.console import say
@@ -20,13 +19,13 @@ from snn.data.sample_set import SampleSet
 from snn.search_space import Architecture
 from snn.training.trainer import Trainer
 
-PLAIN_TRAINING_BATCH_SIZE = 96  # the official code's
+PLAIN_TRAINING_BATCH_SIZE = 96  # of the official code
 
 _FLOOR_BATCH_SIZES = (8, 32, 96)
 
 
 def bench_training(subject: Subject, *, quick: bool) -> SectionResult:
-    """Images/s of training, the same random paths for both, and of the convolutions' forward and backward."""
+    """Throughput of training on the same random paths: ours, plain, and the convolutions fwd + bwd alone."""
     steps = 3 if quick else 6
     batch_size = subject.config.supernet.batch_size
     paths = subject.random_architectures(steps, seed=subject.config.seed)
@@ -34,7 +33,7 @@ def bench_training(subject: Subject, *, quick: bool) -> SectionResult:
     inputs, _ = subject.batches(1, 1)[0]
     convolutions = [c for path in paths for c in convolutions_of(subject.network, path, inputs)]
     floor = fastest_convolutions(convolutions, batch_sizes=_FLOOR_BATCH_SIZES, backward=True)
-    say(f"  {steps} steps on the same paths, taking turns")
+    say(f"  {steps} steps on the same paths, in turns")
     plain_images, our_images = steps * PLAIN_TRAINING_BATCH_SIZE, steps * batch_size
     contestants = {
         "plain_96": _plain(subject, paths, training_samples(subject, plain_images)),
@@ -68,11 +67,11 @@ def bench_training(subject: Subject, *, quick: bool) -> SectionResult:
 def _ours(
     subject: Subject, paths: Sequence[Architecture], samples: SampleSet, batch_size: int
 ) -> Callable[[], object]:
-    following = cycle(paths)
+    path = cycle(paths)
     trainer = Trainer(
         copy.deepcopy(subject.network),
         samples,
-        lambda _rng: next(following),
+        lambda _rng: next(path),
         epochs=subject.config.supernet.epochs,
         batch_size=batch_size,
         learning_rate=subject.config.supernet.learning_rate,
@@ -91,7 +90,7 @@ def _plain(subject: Subject, paths: Sequence[Architecture], samples: SampleSet) 
 
     def epoch() -> None:
         shuffled = np.array(order.sample(list(samples.indices), len(samples)))
-        for path, chosen in zip(paths, np.array_split(shuffled, len(paths)), strict=True):
-            trainer.step(*samples.batch(chosen, CPU, augmentation), path)
+        for path, indices in zip(paths, np.array_split(shuffled, len(paths)), strict=True):
+            trainer.step(*samples.batch(indices, CPU, augmentation), path)
 
     return epoch

@@ -1,4 +1,4 @@
-"""Benchmark of how workers get the super-network's weights: time and private memory of a cold worker."""
+"""Benchmark of distributing the super-network's weights: time and private memory of a cold worker."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ Way = Literal["ours", "torch_in_ray", "torch_file"]
 
 
 class _Reader:
-    """A worker that has imported what it needs, but holds no weights yet."""
+    """A worker that has imported all modules but holds no weights yet."""
 
     def ready(self) -> bool:
         return True
 
     def measure(self, way: Way, source: Any) -> dict[str, float]:
-        """Gets the weights one way, then reads all of them.
+        """Fetches the weights in one way, then reads all of them.
 
         Args:
-            way: How.
+            way: How to fetch them.
             source: Name of the weights actor, a list with the reference of a state dict, or a file.
         """
         before = _private_bytes()
@@ -67,7 +67,7 @@ class _Reader:
 
 
 def bench_weights(subject: Subject, *, quick: bool) -> SectionResult:
-    """The subject's super-network and one of 256 MiB, each fetched by workers that never had it."""
+    """The subject's super-network and one of 256 MiB, each fetched by workers that hold no weights yet."""
     generator = torch.Generator().manual_seed(0)
     shape = (_LARGE * _MEBIBYTE // 4 // _ARRAYS,)
     large = {f"part{i}": torch.randn(shape, generator=generator) for i in range(_ARRAYS)}
@@ -109,7 +109,7 @@ def bench_weights(subject: Subject, *, quick: bool) -> SectionResult:
 
 
 def _measure(weights: dict[str, torch.Tensor], folder: Path, *, workers: int) -> dict[Way, dict[str, float]]:
-    """Medians over fresh workers, which take turns."""
+    """Medians over new workers; the ways take turns."""
     safe, pickled = folder / f"{uuid.uuid4().hex}.safetensors", folder / f"{uuid.uuid4().hex}.pt"
     save_file(weights, safe)
     torch.save(weights, pickled)
@@ -137,6 +137,6 @@ def _measure(weights: dict[str, torch.Tensor], folder: Path, *, workers: int) ->
 
 
 def _private_bytes() -> int:
-    """Memory that this process shares with no other (USS)."""
+    """Memory of this process that it shares with no other (USS)."""
     private: int = psutil.Process().memory_full_info().uss
     return private

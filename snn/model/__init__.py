@@ -1,1 +1,1 @@
-"""The spiking network: neurons, blocks, super-network and child, what counts as a spike."""
+"""The spiking network: neurons, candidate blocks, super-network and child, spike counts."""

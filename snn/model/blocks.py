@@ -1,9 +1,9 @@
-"""Candidate blocks of a searched layer, pooling, and the table from a block's name to its module.
+"""Candidate blocks (the candidate operations of the search), pooling layers, and their construction by name.
 
-Every module maps sequences of spikes [T, N, C, H, W] to sequences of spikes. Convolution, batch norm and
-pooling know no time: they run once over T * N samples.
-Differs from the official code: in training, batch norm takes its statistics over T and N together instead
-of one time step at a time. With stored statistics both are the same.
+Every module maps a spike sequence [T, N, C, H, W] to a spike sequence. Convolution, batch norm and pooling
+have no temporal state: they run once over all T * N samples.
+Differs from the official code: in training, batch norm computes its statistics over T and N together
+instead of at each time step. With stored statistics both give the same result.
 
 Dimensions: T time steps, N batch, C channels, H height, W width.
 """
@@ -25,7 +25,7 @@ MakeNeuron = Callable[[], SpikingNeuron]
 
 
 def over_time(module: nn.Module, x_TNCHW: Tensor) -> Tensor:
-    """Applies a module that knows no time to T * N samples at once."""
+    """Applies a module without temporal state to all T * N samples at once."""
     return split_time(module(x_TNCHW.flatten(0, 1)), x_TNCHW.shape[0])
 
 
@@ -35,9 +35,9 @@ def split_time(x: Tensor, time_steps: int) -> Tensor:
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution without bias that keeps the size (at stride 1), then batch norm; [M, C, H, W].
+    """Bias-free convolution, size-preserving at stride 1, then batch norm; on [M, C, H, W].
 
-    Its input are spikes, unless it is `analog`.
+    The input is binary spikes unless `analog` is set.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class ConvNorm(nn.Sequential):
     ) -> None:
         super().__init__()
         padding = kernel_size // 2
-        kind = nn.Conv2d if analog else SpikeConv2d
-        self.conv = kind(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        conv_type = nn.Conv2d if analog else SpikeConv2d
+        self.conv = conv_type(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
 
 
 class SpikingConvBlock(nn.Module):
-    """SCB_k: conv k + BN + neuron, twice."""
+    """SCB_k, spiking convolution block: k x k convolution + BN + neuron, twice."""
 
     def __init__(self, layer: SearchedLayer, kernel_size: int, make_neuron: MakeNeuron) -> None:
         super().__init__()
@@ -67,7 +67,10 @@ class SpikingConvBlock(nn.Module):
 
 
 class SpikingResidualBlock(nn.Module):
-    """SRB_k: as SCB_k, with a shortcut added before the second neuron, so that outputs stay binary."""
+    """SRB_k, spiking residual block: SCB_k with a shortcut added before the second neuron.
+
+    Outputs stay binary, because the shortcut adds to the neuron's input current.
+    """
 
     def __init__(self, layer: SearchedLayer, kernel_size: int, make_neuron: MakeNeuron) -> None:
         super().__init__()
@@ -85,9 +88,10 @@ class SpikingResidualBlock(nn.Module):
 
 
 class SpikingInvertedBottleneck(nn.Module):
-    """SIB_k_e: 1x1 expansion by e, k x k, 1x1 projection, each + BN; shortcut before the last neuron.
+    """SIB_k_e, spiking inverted bottleneck: 1x1 expansion by e, k x k, 1x1 projection, each + BN + neuron.
 
-    The k x k convolution is a full one, as in the official code.
+    A shortcut is added before the last neuron. The k x k convolution is a full one, not depthwise, as in
+    the official code.
     """
 
     def __init__(
@@ -112,10 +116,9 @@ class SpikingInvertedBottleneck(nn.Module):
 
 
 class SkipConnection(nn.Module):
-    """skip_connect where the shape changes: 1x1 conv + BN + neuron.
+    """skip_connect where channels or resolution change: 1x1 convolution + BN + neuron.
 
-    With stride 2, two stride-2 convolutions see the input and the input shifted by one pixel, and their
-    outputs are concatenated along the channels.
+    At stride 2 the convolution is a ShiftedReduction.
     """
 
     def __init__(self, layer: SearchedLayer, make_neuron: MakeNeuron) -> None:
@@ -135,14 +138,14 @@ class SkipConnection(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """2x2 max-pool of spikes; its outputs are spikes and are counted."""
+    """2x2 max-pooling of spikes; its outputs are binary and count as spikes."""
 
     def forward(self, x_TNCHW: Tensor) -> Tensor:
         return split_time(F.max_pool2d(x_TNCHW.flatten(0, 1), 2), x_TNCHW.shape[0])
 
 
 class SpikingAveragePool(nn.Module):
-    """Average pool, then a spiking neuron; `size` None averages over the whole plane (SNN_2's GAP)."""
+    """Average pooling, then a spiking neuron; `size` None is global average pooling (SNN_2)."""
 
     def __init__(self, size: int | None, make_neuron: MakeNeuron) -> None:
         super().__init__()
@@ -157,7 +160,10 @@ class SpikingAveragePool(nn.Module):
 
 
 class ShiftedReduction(nn.Module):
-    """Halves the size with two 1x1 stride-2 convolutions on pixels (0, 0) and (1, 1) of each 2x2."""
+    """Halves the resolution with two 1x1 stride-2 convolutions, concatenated along the channels.
+
+    The first sees pixel (0, 0) of each 2x2 patch, the second, whose input is shifted by one, pixel (1, 1).
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -176,15 +182,15 @@ def _shortcut(layer: SearchedLayer) -> nn.Module:
 
 
 def make_pool(pool: Pool, make_neuron: MakeNeuron) -> nn.Module:
-    """The module of a backbone's pool."""
+    """Builds a pooling layer of the backbone."""
     return MaxPool() if pool.kind == "max" else SpikingAveragePool(2, make_neuron)
 
 
 def make_block(name: str, layer: SearchedLayer, make_neuron: MakeNeuron) -> nn.Module:
-    """The module of a candidate block at a searched layer.
+    """Builds a candidate block for a searched layer.
 
     Raises:
-        ValueError: No block of that name.
+        ValueError: Unknown block name.
     """
     check_block(name)
     if name == "skip_connect":

@@ -29,22 +29,24 @@ VOTERS_PER_CLASS = 10
 class SpikingNetwork(nn.Module):
     """A spiking network with one or more candidate blocks in each searched layer.
 
-    With several candidates a layer it is the weight-sharing super-network, with one it is a child. The
-    path through it is an argument of `forward`; nothing is sampled, counted or remembered.
+    With several candidates per layer it is the weight-sharing super-network (supernet) of one-shot NAS,
+    with one per layer it is a child. The path is an argument of `forward`, which neither samples paths,
+    counts spikes nor keeps state.
 
-    Static images [N, C, H, W] are encoded directly: stem convolution and batch norm run once, and the
-    same current drives the stem's neuron at each of T steps. Event frames come as [T, N, C, H, W].
+    Static images [N, C, H, W] use direct encoding: stem convolution and batch norm run once, and the
+    same current drives the stem neuron at each of T time steps. Event frames are [T, N, C, H, W].
 
     Args:
         backbone: Macro-architecture.
         candidates: Names of the candidate blocks of each searched layer.
         input_shape: (C, H, W) of a sample or frame.
         num_classes: K, number of classes.
-        time_steps: T, number of time steps static images are shown for.
-        neuron: Neuron model; `v_threshold` and `init_tau` are its settings.
+        time_steps: T, number of time steps for which a static image is presented.
+        neuron: Neuron model; `v_threshold` and `init_tau` are its parameters.
 
     Raises:
-        ValueError: T below 1, an input too small for the backbone, another number of layers.
+        ValueError: T is below 1, the input is too small for the backbone, or `candidates` and the backbone
+            differ in their number of layers.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class SpikingNetwork(nn.Module):
         if min(head_size) < 1:
             raise ValueError(
                 f"An input of {height}x{width} is too small for {backbone.name} with the "
-                f"'{backbone.stem}' stem: nothing of it reaches the head."
+                f"'{backbone.stem}' stem: its feature maps shrink to nothing before the head."
             )
 
         def make_neuron() -> SpikingNeuron:
@@ -115,7 +117,7 @@ class SpikingNetwork(nn.Module):
 
         Args:
             x: Static images [N, C, H, W] or event frames [T, N, C, H, W].
-            architecture: The path, one block a searched layer, each among that layer's candidates.
+            architecture: The path: one block per searched layer, each among that layer's candidates.
         """
         spikes = self.encode(x)
         blocks = iter(architecture.blocks)
@@ -135,31 +137,34 @@ class SpikingNetwork(nn.Module):
         return spikes
 
     def decide(self, spikes: Tensor) -> Tensor:
-        """Votes [T, N, K]: of each class the mean over its 10 voting neurons."""
+        """Votes [T, N, K]: for each class the mean output of its 10 voting neurons."""
         features_TNF = self.global_pool(spikes).flatten(2)
         voters: Tensor = self.head_neuron(self.head(features_TNF))
         return torch.unflatten(voters, 2, (self.num_classes, VOTERS_PER_CLASS)).mean(3)
 
 
 def firing_rates(votes_TNK: Tensor) -> Tensor:
-    """Firing rate of each class over the time steps, [N, K] in [0, 1]; the class with most votes wins."""
+    """Firing rate of each class, its mean vote over the time steps, [N, K] in [0, 1]."""
     return votes_TNK.mean(0)
 
 
 def predictions(votes_TNK: Tensor) -> Tensor:
-    """The class with most votes [N], of equal ones the first; votes are counted, so that ties are exact."""
+    """Predicted class [N], the one with most votes; the first on a tie.
+
+    Votes are summed as whole numbers of spikes, so that ties are exact.
+    """
     return (votes_TNK.float() * VOTERS_PER_CLASS).round().sum(0).argmax(1)
 
 
 def child_weights(weights: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """The entries of a super-network's state dict that one architecture uses, under the child's names."""
+    """The state dict of a child: the entries of a super-network's state dict that its architecture uses."""
     blocks = {f"layer{i}": block for i, block in enumerate(architecture.blocks)}
-    kept = {}
+    selected = {}
     for name, value in weights.items():
-        part = name.split(".")
-        if part[0] != "body" or part[1] not in blocks or blocks[part[1]] == part[2]:
-            kept[name] = value
-    return kept
+        path = name.split(".")  # body.LAYER.BLOCK.*
+        if path[0] != "body" or path[1] not in blocks or blocks[path[1]] == path[2]:
+            selected[name] = value
+    return selected
 
 
 def num_parameters(network: nn.Module) -> int:
@@ -168,7 +173,7 @@ def num_parameters(network: nn.Module) -> int:
 
 
 def to_memory_format(x: Tensor) -> Tensor:
-    """Brings images or frames to channels-last, in which convolutions of few channels run faster."""
+    """Converts images or frames to channels-last, in which convolutions with few channels run faster."""
     if x.dim() == 4:
         return x.contiguous(memory_format=torch.channels_last)
     return split_time(x.flatten(0, 1).contiguous(memory_format=torch.channels_last), x.shape[0])

@@ -1,8 +1,8 @@
 """Spiking neurons on sequences: IF, LIF and PLIF with the ATan surrogate.
 
-The neurons are spikingjelly's, in multi-step mode, with two differences that change no spike: they
-keep no state between calls, and on the CPU the loop over time runs in place with a backward pass of its
-own. On CUDA spikingjelly's fused kernels run.
+The neurons match spikingjelly's in multi-step mode, spike for spike, with two differences: they keep no
+state between calls, and on the CPU the loop over time runs in place with a hand-written backward pass. On
+CUDA, spikingjelly's fused kernels run.
 
 Dimensions: T time steps, * any shape.
 """
@@ -22,17 +22,17 @@ SURROGATE_ALPHA = 2.0
 
 
 class SpikingNeuron(nn.Module):
-    """A layer of spiking neurons of one kind, without memory between calls.
+    """A layer of spiking neurons of one model, without state between calls.
 
-    Of each neuron, with input current x and membrane potential v, at each time step:
+    The dynamics of a neuron with input current x and membrane potential v, at each time step t:
 
         h_t = v_{t-1} + (x_t - (v_{t-1} - v_reset)) * d     (PLIF, LIF)     h_t = v_{t-1} + x_t     (IF)
         s_t = 1 if h_t >= v_threshold else 0
         v_t = v_reset if s_t = 1 else h_t                    (hard reset, detached in the backward pass)
 
     with v_reset = 0 and v_0 = 0; d = 1 / tau for LIF, sigmoid(w) with one learnable w per layer for PLIF
-    (Fang et al., ICCV 2021), w = -ln(tau - 1) at the start. In the backward pass ds/dh is the derivative
-    of the ATan surrogate, (alpha / 2) / (1 + (pi / 2 * alpha * (h - v_threshold)) ** 2) with alpha = 2.
+    (Fang et al., ICCV 2021), initially w = -ln(tau - 1). The backward pass replaces ds/dh by the surrogate
+    gradient of ATan, (alpha / 2) / (1 + (pi / 2 * alpha * (h - v_threshold)) ** 2) with alpha = 2.
 
     Args:
         kind: Neuron model.
@@ -49,7 +49,7 @@ class SpikingNeuron(nn.Module):
             self.w = nn.Parameter(torch.tensor(-math.log(init_tau - 1.0)))
 
     def forward(self, x_T: Tensor) -> Tensor:
-        """Turns currents [T, *] into spikes [T, *], 0 or 1 in the dtype of the input."""
+        """Maps input currents [T, *] to spikes [T, *], 0 or 1 in the input's dtype."""
         if x_T.is_cuda:
             return self._spikingjelly_forward(x_T)
         spikes_T: Tensor = _MultiStep.apply(x_T, self.decay(), self.v_threshold)
@@ -59,7 +59,7 @@ class SpikingNeuron(nn.Module):
         return f"{self.kind}, v_threshold={self.v_threshold}, init_tau={self.init_tau}"
 
     def decay(self) -> Tensor | None:
-        """d of the equations; None for IF."""
+        """The decay factor d of the equations; None for IF."""
         if self.kind == "PLIF":
             return self.w.sigmoid()
         return torch.tensor(1.0 / self.init_tau) if self.kind == "LIF" else None
@@ -74,7 +74,7 @@ class SpikingNeuron(nn.Module):
         return spikes_T
 
     def spikingjelly_node(self) -> neuron.BaseNode:
-        """A fresh spikingjelly node with this layer's settings (for PLIF with its initial w)."""
+        """A new spikingjelly node with this layer's settings (for PLIF with the initial w)."""
         options: dict[str, Any] = {
             "v_threshold": self.v_threshold,
             "v_reset": 0.0,
@@ -90,13 +90,13 @@ class SpikingNeuron(nn.Module):
 
 
 class _MultiStep(torch.autograd.Function):
-    """The loop over T, in place; the backward pass needs only the potentials h before the reset."""
+    """The loop over T, in place; the only potentials the backward pass needs are the pre-reset h."""
 
     @staticmethod
     def forward(ctx: Any, x_T: Tensor, decay: Tensor | None, v_threshold: float) -> Tensor:
-        keep = any(ctx.needs_input_grad)
+        needs_grad = any(ctx.needs_input_grad)
         spikes_T = torch.empty_like(x_T)
-        h_T = torch.empty_like(x_T) if keep else None
+        h_T = torch.empty_like(x_T) if needs_grad else None
         v = torch.zeros_like(x_T[0])
         for t in range(x_T.shape[0]):
             h = v if h_T is None else h_T[t]
@@ -107,7 +107,7 @@ class _MultiStep(torch.autograd.Function):
                 torch.addcmul(v, spikes_T[t], decay, out=h)
             torch.ge(h, v_threshold, out=spikes_T[t])
             torch.addcmul(h, h, spikes_T[t], value=-1.0, out=v)
-        if keep:
+        if needs_grad:
             ctx.save_for_backward(h_T, spikes_T, decay)
             ctx.v_threshold = v_threshold
         return spikes_T
@@ -134,11 +134,11 @@ class _MultiStep(torch.autograd.Function):
                 step = (
                     h_T[t] if t == 0 else h_T[t] - h_T[t - 1].addcmul(h_T[t - 1], spikes_T[t - 1], value=-1.0)
                 )
-                grad_decay = grad_decay + torch.dot(_in_memory(grad_h), _in_memory(step)) / decay
+                grad_decay = grad_decay + torch.dot(_memory_order(grad_h), _memory_order(step)) / decay
             grad_v = grad_h.sub_(grad_x_T[t])
         return grad_x_T, grad_decay, None
 
 
-def _in_memory(x: Tensor) -> Tensor:
-    """The elements of a tensor without gaps as they lie in memory; `flatten` would copy some."""
+def _memory_order(x: Tensor) -> Tensor:
+    """A flat view of a dense tensor in memory order; `flatten` would copy where strides are permuted."""
     return x.as_strided((x.numel(),), (1,))

@@ -1,4 +1,4 @@
-"""Reads super-network checkpoints of the official AutoSNN code, so that a search can go on from them."""
+"""Reads super-network checkpoints of the official AutoSNN code, so that a search can start from them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _RENAMED = (
 
 @dataclass(frozen=True)
 class OfficialSupernet:
-    """A super-network trained with the official code, under our names.
+    """A super-network trained with the official code, with its weights under our names.
 
     Attributes:
         weights: State dict of SpikingNetwork, float32.
         channels: C, channels of the stem.
         in_channels: Channels of the input.
         num_classes: Number of classes.
-        epochs: Epochs it was trained for, where the checkpoint says so.
+        epochs: Epochs of training, if the checkpoint records them.
     """
 
     weights: dict[str, Tensor]
@@ -54,7 +54,8 @@ def read_official_supernet(path: Path) -> OfficialSupernet:
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Not a readable checkpoint (truncated, say), or not one of an AutoSNN super-network.
+        ValueError: The file is not a readable checkpoint (it may be truncated), or not one of an AutoSNN
+            super-network.
     """
     if not path.is_file():
         raise FileNotFoundError(f"No checkpoint at '{path}'.")
@@ -65,8 +66,8 @@ def read_official_supernet(path: Path) -> OfficialSupernet:
             f"Checkpoint '{path}' cannot be read: {error}. It may be truncated; copy it again."
         ) from error
     state = checkpoint.get("net", checkpoint.get("state_dict", checkpoint))
-    needed = ("conv_stem.0.weight", "fc.1.weight")
-    missing = [key for key in needed if key not in state]
+    required = ("conv_stem.0.weight", "fc.1.weight")
+    missing = [key for key in required if key not in state]
     if missing:
         raise ValueError(
             f"Checkpoint '{path}' has no tensor '{missing[0]}': it is not a super-network of the official "

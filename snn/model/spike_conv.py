@@ -1,7 +1,7 @@
-"""A convolution of spikes that learns event-driven: silence costs nothing.
+"""Event-driven convolution of spikes for training on CPUs: zeros in the input cost nothing.
 
-Two of the three parts of a convolution's training step see the input spikes, which are rare: the output and
-the gradient of the weights. The gradient of the input is dense, because the surrogate has no zeros.
+Two of the three parts of a convolution's training step read the sparse input spikes: the output and the
+weight gradient. The input gradient is dense, because the surrogate gradient is nowhere zero.
 
 Dimensions: M samples times time steps, C channels, H height, W width.
 """
@@ -21,21 +21,22 @@ from snn.kernels import calls as kernels
 from snn.kernels.layout import LANES, Connection, Layer, SpikeLists, Workspace, aligned_zeros, kernel_layout
 from snn.kernels.library import is_available
 
-# Above this share of spikes a dense convolution is as fast.
-_HIGHEST_RATE = 0.2
+# Above this firing rate of the input a dense convolution is as fast.
+_MAX_FIRING_RATE = 0.2
 
 
 class SpikeConv2d(nn.Conv2d):
-    """A convolution whose input are spikes, 0 or 1; a torch.nn.Conv2d that trains faster on a CPU.
+    """A torch.nn.Conv2d for binary spikes that trains faster on a CPU.
 
-    Outputs and gradients differ from Conv2d's by rounding. Where the event-driven form does not apply (GPU,
-    other formats, strides, many spikes, no gradient asked for, no C compiler) it is Conv2d itself.
+    Outputs and gradients equal Conv2d's up to rounding. Where the event-driven form does not apply (GPU,
+    other dtypes or memory formats, strides, high firing rates, gradients disabled, no C compiler), the
+    layer falls back to Conv2d.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if not self._applies(x):
             return super().forward(x)
-        lists = _listed(x)
+        lists = _spike_lists(x)
         if lists is None:
             return super().forward(x)
         out: Tensor = _EventConv.apply(x, self.weight, lists, self.padding[0])
@@ -93,27 +94,28 @@ def _weight_gradient(layer: Layer, lists: list[SpikeLists], out_gradient: Tensor
 
 
 def _layer(weight: Tensor, size: tuple[int, int], padding: int) -> Layer:
-    """The convolution for the kernels, without neurons."""
+    """The convolution as a layer of the kernels, without neurons."""
     weights = kernel_layout(weight.detach().numpy())
     connection = Connection(weights, padding=padding, fan_out=len(weight))
     return Layer((len(weight), *size), np.zeros(len(weight), np.float32), 0.0, 1.0, (connection,))
 
 
-def _listed(x: Tensor) -> list[SpikeLists] | None:
-    """The spikes of each thread's share of x, or None if they are too many."""
+def _spike_lists(x: Tensor) -> list[SpikeLists] | None:
+    """The spikes of each thread's share of x, or None if there are too many."""
     planes: NDArray[np.float32] = x.detach().permute(0, 2, 3, 1).numpy()
     parts = np.array_split(planes, min(len(planes), torch.get_num_threads()))
 
-    def listed(part: NDArray[np.float32]) -> SpikeLists | None:
-        room = int(part.size * _HIGHEST_RATE) + part.shape[-1]
-        return kernels.list_spikes(part, room, Workspace(), "spikes")
+    def extract(part: NDArray[np.float32]) -> SpikeLists | None:
+        capacity = int(part.size * _MAX_FIRING_RATE) + part.shape[-1]
+        return kernels.list_spikes(part, capacity, Workspace(), "spikes")
 
-    found = list(_pool().map(listed, parts))
-    return None if any(lists is None for lists in found) else [lists for lists in found if lists is not None]
+    extracted = list(_pool().map(extract, parts))
+    lists = [part for part in extracted if part is not None]
+    return lists if len(lists) == len(extracted) else None
 
 
 def _shares(planes: NDArray[np.float32], lists: list[SpikeLists]) -> list[NDArray[np.float32]]:
-    """The planes that belong to each thread's spikes."""
+    """Splits planes into the threads' shares, as their spike lists are split."""
     return np.split(planes, np.cumsum([part.num_samples for part in lists])[:-1])
 
 

@@ -1,8 +1,8 @@
-"""What counts as a spike; spike counts, firing rates, synaptic operations, energy.
+"""What counts as a spike; spike counts, synaptic operations, energy.
 
-Counted, per sample and summed over T, is every binary output: of each spiking neuron (stem, both neurons
-of a block, pooling neurons, all 10 * K voters of the head) and of each max-pool. An identity skip adds
-nothing. This is the official code's definition.
+Every binary output counts, per sample and summed over T: those of each spiking neuron (stem, the neurons of
+a block, pooling neurons, all 10 * K voting neurons of the head) and of each max-pool. An identity skip adds
+none. This is the official code's definition.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ JOULES_PER_MULTIPLY_ACCUMULATE = 4.6e-12
 
 
 class SpikeRecord:
-    """Spikes of the forward passes since it was made or cleared.
+    """Spikes of each counted module in its last forward pass, since creation or the last `clear`.
 
     Attributes:
-        counts: Of each counted module, by its name in the network, spikes per time step and sample,
+        counts: For each counted module, by its name in the network, spikes per time step and sample,
             [T, N]; on the device of the network.
-        neurons: Of each counted module, its number of binary outputs per sample and time step.
+        neurons: For each counted module, its number of binary outputs per sample and time step.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class SpikeRecord:
 
 @contextmanager
 def record_spikes(network: nn.Module) -> Iterator[SpikeRecord]:
-    """Records, while open, the spikes of every forward pass of `network`; the last pass is kept."""
+    """Records the spikes of `network` while open; a forward pass overwrites what its modules recorded."""
     record = SpikeRecord()
     handles = count_into(record, network)
     try:
@@ -60,12 +60,12 @@ def record_spikes(network: nn.Module) -> Iterator[SpikeRecord]:
 
 
 def count_into(record: SpikeRecord, network: nn.Module) -> list[RemovableHandle]:
-    """Lets every forward pass of a counted module write into `record`, until the handles are removed."""
+    """Makes every forward pass of a counted module write into `record`, until the handles are removed."""
 
     def hook(name: str) -> Any:
         def count(_module: nn.Module, _inputs: Any, spikes: Tensor) -> None:
-            rest = tuple(range(2, spikes.dim()))  # flattening channels-last planes would copy them
-            record.counts[name] = spikes.detach().sum(rest, dtype=torch.float32)
+            feature_dims = tuple(range(2, spikes.dim()))  # flattening channels-last planes would copy them
+            record.counts[name] = spikes.detach().sum(feature_dims, dtype=torch.float32)
             record.neurons[name] = spikes[0, 0].numel()
 
         return count
@@ -87,11 +87,11 @@ def part_of(module_name: str) -> str:
 
 @contextmanager
 def count_operations(network: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Adds up, while open, the operations of every forward pass: `synops` and `macs`, float64 scalars.
+    """Sums the operations of every forward pass while open: `synops` and `macs`, float64 scalars.
 
-    synops: synaptic operations of convolutions and linear layers that see spikes: for each input spike the
-    number of output connections it really has (fewer at the border).
-    macs: multiply-accumulates of the stem, which sees analog input; static images pay them once.
+    synops: synaptic operations of the convolutions and linear layers with spike inputs: for each input
+    spike the number of outputs it actually reaches (fewer at the border).
+    macs: multiply-accumulates of the stem, whose input is analog; a static image needs them once.
     """
     totals = {"synops": torch.zeros((), dtype=torch.float64), "macs": torch.zeros((), dtype=torch.float64)}
 
@@ -126,13 +126,13 @@ def energy_joules(*, synops: float, macs: float) -> float:
 
 
 def _fan_out(module: nn.Conv2d, x: Tensor, output: Tensor) -> Tensor:
-    """Number of outputs each input position of one channel feeds, [H, W]."""
+    """Fan-out of one channel's inputs: the number of outputs that each pixel reaches, [H, W]."""
     ones = torch.ones(1, 1, *output.shape[-2:], dtype=torch.float64, device=x.device)
     kernel = torch.ones(1, 1, *module.kernel_size, dtype=torch.float64, device=x.device)
     stride, padding, sides = module.stride[0], int(module.padding[0]), tuple(x.shape[-2:])
-    missing = [
+    output_padding = [
         side - ((out - 1) * stride - 2 * padding + module.kernel_size[0])
         for side, out in zip(sides, output.shape[-2:], strict=True)
     ]
-    spread = F.conv_transpose2d(ones, kernel, stride=stride, padding=padding, output_padding=missing)
-    return spread[0, 0] * module.out_channels
+    reached = F.conv_transpose2d(ones, kernel, stride=stride, padding=padding, output_padding=output_padding)
+    return reached[0, 0] * module.out_channels

@@ -1,4 +1,4 @@
-"""What a network does over time: accuracy after each time step, spikes of each part at each step."""
+"""A network's time course: accuracy when read out after each time step, and spikes per part and step."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from snn.search_space import Architecture
 def measure_time_course(
     network: SpikingNetwork, architecture: Architecture, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> TimeCourse:
-    """Runs the network on all T steps and reads it out after each.
+    """Runs the network for all T time steps and reads it out after each.
 
     Args:
-        network: Holds the blocks of `architecture`.
+        network: Contains the blocks of `architecture`.
         architecture: The path.
         batches: Pairs of inputs ([N, C, H, W] images or [T, N, C, H, W] frames) and labels [N].
 
     Raises:
-        ValueError: No samples.
+        ValueError: There are no samples.
     """
     network.eval()
     correct: Tensor | float = 0.0

@@ -24,7 +24,7 @@ from snn.search_space import Architecture
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss or the weights became infinite or not a number."""
+    """The loss or the weights became infinite or NaN."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,19 @@ class Trainer:
         L = mean over N and K of (r_k - y_k) ** 2
 
     with r_k the firing rate of class k and y the one-hot label (paper section 5.1).
-    Differs from the official code: blocks off the sampled path get no step of Adam at all, and paths are
-    drawn from a generator that belongs to the training's state.
+    Differs from the official code: Adam does not update blocks off the sampled path at all, and paths are
+    drawn from a generator that is part of the training state.
 
     Args:
-        network: What is trained; its initial weights are the caller's affair.
-        samples: Training samples; `prepare` may augment.
-        next_architecture: Draws the path of a step; it gets the trainer's own generator.
-        epochs: Length of the training, which the cosine schedule needs.
-        batch_size: N of a step; a last incomplete batch is trained too unless it has one sample.
+        network: The network to train, already initialised.
+        samples: Training samples; `prepare` may augment them.
+        next_architecture: Draws the path of a step from the trainer's own generator.
+        epochs: Total number of epochs, for the cosine schedule.
+        batch_size: N of a step; a last incomplete batch is used too unless it has only one sample.
         learning_rate: Step size of Adam.
         schedule: "constant" or "cosine" (to zero at the end).
-        seed: Seed of the order of samples and of the paths.
-        device: Where the network is.
+        seed: Seed of the sample order, the augmentation and the paths.
+        device: The device that holds the network.
     """
 
     def __init__(
@@ -85,25 +85,25 @@ class Trainer:
         self.optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
 
     def train_epoch(self) -> Generator[int, None, EpochMeans]:
-        """Trains one epoch; yields the number of samples done after each step.
+        """Trains one epoch; yields after each step the number of samples processed, returns the means.
 
         Raises:
-            TrainingDiverged: Loss or weights are not finite; the weights are no use any more.
+            TrainingDiverged: Loss or weights are not finite; the weights are unusable.
         """
         self.network.train()
         order = self.order.permutation(self.samples.indices)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        done = 0
+        num_processed = 0
         for start in range(0, len(order), self.batch_size):
-            chosen = order[start : start + self.batch_size]
-            if len(chosen) == 1 and len(order) > 1:
-                continue  # batch norm cannot learn from one sample
+            indices = order[start : start + self.batch_size]
+            if len(indices) == 1 and len(order) > 1:
+                continue  # too few values for batch norm statistics
             self._set_learning_rate(start / len(order))
-            sums += self._step(*self.samples.batch(chosen, self.device, self.augmentation))
-            done += len(chosen)
-            yield done
+            sums += self._step(*self.samples.batch(indices, self.device, self.augmentation))
+            num_processed += len(indices)
+            yield num_processed
         self.epoch += 1
-        loss, accuracy, spikes = (sums / done).tolist()
+        loss, accuracy, spikes = (sums / num_processed).tolist()
         if not math.isfinite(loss) or not self._weights_are_finite():
             raise TrainingDiverged(
                 f"The loss or the weights became infinite or NaN in epoch {self.epoch} (loss {loss}): lower "
@@ -113,12 +113,12 @@ class Trainer:
 
     @torch.no_grad()
     def _weights_are_finite(self) -> bool:
-        """A potential of NaN fires no spike, so that NaN weights give an ordinary loss."""
+        """Checked apart from the loss: a NaN potential never fires, so NaN weights can give a finite loss."""
         norms = torch._foreach_norm(list(self.network.parameters()))
         return bool(torch.stack(norms).isfinite().all())
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a training needs to go on as if it had not been interrupted."""
+        """Everything needed to resume the training as if it had not been interrupted."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -129,7 +129,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to a state of `state_dict`."""
+        """Restores a state returned by `state_dict`."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = state["epoch"]
@@ -150,9 +150,9 @@ class Trainer:
             correct = (rates_NK.argmax(1) == labels).sum()
             return torch.stack([loss.double() * len(labels), correct, record.per_sample().double().sum()])
 
-    def _set_learning_rate(self, part_of_epoch: float) -> None:
+    def _set_learning_rate(self, epoch_fraction: float) -> None:
         rate = self.learning_rate
         if self.schedule == "cosine":
-            rate *= 0.5 * (1 + math.cos(math.pi * (self.epoch + part_of_epoch) / self.epochs))
+            rate *= 0.5 * (1 + math.cos(math.pi * (self.epoch + epoch_fraction) / self.epochs))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
