@@ -189,8 +189,8 @@ def test_stage_takes_its_flags_with_dots_and_with_dashes(
 
 def test_stage_keeps_the_settings_of_the_folder(status, called, run_folder: RunFolder) -> None:
     assert status("search", str(run_folder.path)).code == 0
-    assert called[0][2].identity() == CONFIGS["demo"].identity()
-    assert called[0][2].ray == CONFIGS["demo"].ray
+    assert called[0][3].identity() == CONFIGS["demo"].identity()
+    assert called[0][3].ray == CONFIGS["demo"].ray
 
 
 def test_data_folder_of_a_run_is_absolute(status, called) -> None:

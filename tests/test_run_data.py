@@ -245,9 +245,9 @@ def test_facts_add_up(make_data) -> None:
 def test_examples_are_one_used_training_sample_of_each_class(make_data) -> None:
     data = make_data(max_train_samples=60)
     examples = data.examples()
-    assert tuple(examples["class_names"]) == data.train.class_names
+    assert examples.class_names == data.train.class_names
     used = np.array(used_samples(data))
-    for sample, label in zip(examples["samples"], range(data.num_classes), strict=True):
+    for sample, label in zip(examples.samples, range(data.num_classes), strict=True):
         same_class = used[data.train.labels[used] == label]
         assert any(np.array_equal(sample, data.train.samples[i]) for i in same_class)
 

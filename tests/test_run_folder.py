@@ -156,7 +156,8 @@ def test_measurement_is_flat_in_the_table_and_in_the_choice(tmp_path: Path) -> N
     table = pq.read_table(tmp_path / EVALUATIONS)
     assert table.schema.names == [
         "candidate_id", "generation", "architecture", "parents", "accuracy", "spikes", "fitness",
-        "firing_rate", "num_samples", "synops", "spikes_per_layer", "firing_rate_per_layer", "error", "worker", "seconds",
+        "firing_rate", "num_samples", "synops", "spikes_per_layer", "firing_rate_per_layer",
+        "error", "worker", "seconds",
     ]  # fmt: skip
     assert table.schema.field("parents").type == pa.list_(pa.int64())
     assert table["spikes"].to_pylist() == [100.0, None]
