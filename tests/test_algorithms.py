@@ -14,7 +14,7 @@ from test_evolution import ask_all, make, run
 from pipeline.algorithms.aging import AgingEvolution
 from pipeline.algorithms.ask_tell import ArchitectureSearch
 from pipeline.algorithms.breeding import neighbours
-from pipeline.algorithms.choose import make_search
+from pipeline.algorithms.choose import build_search
 from pipeline.algorithms.evolution import SpikeAwareEvolution
 from pipeline.algorithms.exhaustive import ExhaustiveSearch
 from pipeline.algorithms.nsga2 import NSGA2, crowded_order
@@ -221,7 +221,9 @@ def test_settings_choose_the_algorithm_and_are_passed_to_it() -> None:
     classes = {"evolution": SpikeAwareEvolution, "aging": AgingEvolution, "nsga2": NSGA2}
     for name, cls in {**classes, "exhaustive": ExhaustiveSearch, "random": RandomSearch}.items():
         settings = replace(config.search, algorithm=name, max_spikes=5.0, more_exponents=(0.0,))
-        search = make_search(replace(config, search=settings), 100.0)
+        search = build_search(
+            config.network.search_space(), settings, seed=config.seed, spikes_reference=100.0
+        )
         assert type(search.proposer) is cls and len(search.space) == 3125
         assert search.settings.max_spikes == 5.0 and search.settings.more_exponents == (0.0,)
         assert search.spikes_reference == 100.0
@@ -232,7 +234,7 @@ def test_error_for_missing_optuna_says_how_to_install_it(monkeypatch) -> None:
     config = named_config("cifar10")
     config = replace(config, search=replace(config.search, algorithm="optuna"))
     with pytest.raises(ValueError, match="optuna is not installed; run: pip install optuna"):
-        make_search(config, 100.0)
+        build_search(config.network.search_space(), config.search, seed=0, spikes_reference=100.0)
 
 
 def test_settings_are_refused_with_the_name_the_command_line_gives_them() -> None:

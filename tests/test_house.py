@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import importlib.util
+import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,57 @@ KNOW_RAY = {
     "pipeline.bench.weights",
     "pipeline.search.trials",
 }
+# Who may import whom: each room and the rooms it may know, in the order in which they build on each other.
+# A room is a package or a module beside the packages; `pipeline.report` includes its sections.
+MAY_IMPORT: dict[str, set[str]] = {
+    "snn.options": set(),
+    "snn.datasets": set(),
+    "snn.user_cache": set(),
+    "snn.search_space": set(),
+    "snn.fitness": set(),
+    "snn.kernels": {"snn.user_cache"},
+    "snn.model": {"snn.options", "snn.search_space", "snn.fitness", "snn.kernels"},
+    "snn.data": {"snn.options", "snn.datasets", "snn.user_cache"},
+    "snn.data.camera": {"snn.options", "snn.datasets", "snn.user_cache", "snn.data"},
+    "snn.engines": {"snn.options", "snn.search_space", "snn.fitness", "snn.kernels", "snn.model"},
+    "snn.training": {"snn.options", "snn.search_space", "snn.data", "snn.model"},
+    "pipeline.formats": set(),
+    "pipeline.json_values": set(),
+    "pipeline.algorithms": set(),
+    "pipeline.config": {"pipeline.json_values", "pipeline.algorithms"},
+    "pipeline.storage": {"pipeline.json_values", "pipeline.config"},
+    "pipeline.analysis": {"pipeline.config", "pipeline.algorithms", "pipeline.storage"},
+    "pipeline.console": {"pipeline.formats", "pipeline.algorithms", "pipeline.storage"},
+    "pipeline.ray_session": {"pipeline.config", "pipeline.console"},
+    "pipeline.data": {"pipeline.config", "pipeline.storage"},
+    "pipeline.environment": {"pipeline.data"},
+    "pipeline.networks": {"pipeline.config", "pipeline.storage", "pipeline.data"},
+    "pipeline.evaluate": {"pipeline.config"},
+}
+_STAGE = {
+    "pipeline.formats", "pipeline.config", "pipeline.storage", "pipeline.console", "pipeline.ray_session",
+    "pipeline.data", "pipeline.networks",
+}  # fmt: skip
+MAY_IMPORT |= {
+    "pipeline.training": _STAGE | {"pipeline.evaluate"},
+    "pipeline.search": _STAGE | {"pipeline.algorithms"},
+    "pipeline.report": {
+        "pipeline.formats", "pipeline.json_values", "pipeline.config", "pipeline.storage",
+        "pipeline.analysis",
+    },
+    "pipeline.bench": _STAGE
+    | {"pipeline.json_values", "pipeline.algorithms", "pipeline.environment", "pipeline.search"},
+    "pipeline.run": _STAGE
+    | {"pipeline.environment", "pipeline.evaluate"}
+    | {"pipeline.training", "pipeline.search", "pipeline.report"},
+}  # fmt: skip
+# Rooms of `snn` that need no torch; every room of `pipeline` may import them.
+LIGHT_SNN = {"snn.options", "snn.datasets", "snn.search_space", "snn.fitness"}
+# Rooms of `pipeline` that work on tensors and so on the rest of `snn` too.
+ON_TENSORS = {
+    "pipeline.data", "pipeline.environment", "pipeline.networks", "pipeline.evaluate", "pipeline.training",
+    "pipeline.search", "pipeline.bench", "pipeline.run",
+}  # fmt: skip
 LIGHT = (
     "snn.datasets",
     "snn.search_space",
@@ -43,6 +97,12 @@ LIGHT = (
     "pipeline.bench.settings",
     "launch",
 )
+
+
+# Ray processes that only answer trials: they start in a second less without torch.
+NO_TORCH = ("pipeline.search.searcher", "pipeline.search.trials", "pipeline.bench.cluster")
+# Texts that look like a module and are none: a key in files that users have.
+NO_MODULES = {"snn.samples"}
 
 
 @functools.cache
@@ -65,6 +125,52 @@ def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
 
 def top_packages(path: Path, **options: bool) -> set[str]:
     return {name.split(".")[0] for name in imported(path, **options)}
+
+
+def room_of(module: str) -> str:
+    """The package of a module, or the module itself where it lies beside the packages."""
+    is_package = FILES[module].name == "__init__.py"
+    room = module if is_package or module.count(".") == 1 else module.rpartition(".")[0]
+    return "pipeline.report" if room.startswith("pipeline.report") else room
+
+
+@pytest.mark.parametrize("module", sorted(FILES.keys() - PACKAGES))
+def test_room_imports_only_rooms_it_builds_on(module: str) -> None:
+    room = room_of(module)
+    allowed = MAY_IMPORT[room] | {room}
+    if room.startswith("pipeline"):
+        allowed |= LIGHT_SNN | {"snn.user_cache"}
+        allowed |= {name for name in MAY_IMPORT if name.startswith("snn")} if room in ON_TENSORS else set()
+    known = {room_of(name) for name in imported(FILES[module]) & FILES.keys()}
+    assert known <= allowed, f"{room} must not import {sorted(known - allowed)}"
+
+
+def test_order_of_the_rooms_has_no_circle() -> None:
+    TopologicalSorter(MAY_IMPORT).prepare()
+    assert set(MAY_IMPORT) == {room_of(module) for module in FILES.keys() - PACKAGES}
+
+
+NAMED_MODULE = re.compile(r"(?<![\w./:-])(?:snn|pipeline)(?:\.\w+)+")
+TEXTS = [
+    path
+    for pattern in ("*.py", "*.toml", "*.md", "tests/*.py", "cluster/*", "snn/**/*.py", "pipeline/**/*.py")
+    for path in sorted(ROOT.glob(pattern))
+    if path.is_file()
+]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_module_that_a_text_names_exists(path: Path) -> None:
+    """Also where only a string names it: hooks and patches of tests, docstrings, settings, guides."""
+    for name in set(NAMED_MODULE.findall(path.read_text(encoding="utf-8"))) - NO_MODULES:
+        module, attributes = name, []
+        while module not in FILES and "." in module:
+            module, _, attribute = module.rpartition(".")
+            attributes.insert(0, attribute)
+        assert module in FILES, f"{name} does not exist"
+        if attributes and attributes not in (["py"], ["c"]):
+            value = importlib.import_module(module)
+            assert hasattr(value, attributes[0]), f"{name}: {module} has no {attributes[0]}"
 
 
 def test_every_package_is_walked() -> None:
@@ -91,15 +197,25 @@ def test_module_stays_in_its_room(module: str) -> None:
 
 
 def test_named_modules_exist() -> None:
-    for module in (*KNOW_RAY, *LIGHT):
+    for module in (*KNOW_RAY, *LIGHT, *NO_TORCH):
         assert importlib.util.find_spec(module), f"the rules name {module}, which does not exist"
 
 
 @pytest.mark.parametrize("module", LIGHT)
 def test_light_module_loads_neither_torch_nor_ray(module: str) -> None:
-    code = f"import sys, {module}; print(sorted({{'torch', 'ray'}} & set(sys.modules)))"
+    assert not {"torch", "ray"} & loaded_by(module)
+
+
+@pytest.mark.parametrize("module", NO_TORCH)
+def test_module_of_a_process_without_torch_loads_none(module: str) -> None:
+    assert "torch" not in loaded_by(module)
+
+
+def loaded_by(module: str) -> set[str]:
+    """Top-level names of all modules in a fresh process that imports this one."""
+    code = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    return set(done.stdout.split())
 
 
 @pytest.mark.parametrize("path", [ROOT / "launch.py", *FILES.values()], ids=str)

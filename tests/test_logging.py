@@ -16,7 +16,7 @@ from pipeline.config.named import named_config
 from pipeline.console import TrainingProgress, configure_logging, say
 
 ROOT = Path(__file__).resolve().parents[1]
-logger = logging.getLogger("pipeline.some.module")
+logger = logging.getLogger("pipeline.training.tasks")
 
 
 def configure(monkeypatch, level: str | None) -> None:
@@ -93,7 +93,7 @@ def test_lines_have_plain_spaces_and_survive_a_bar(capsys) -> None:
 def test_configuration_of_a_worker_loads_nothing_heavy_and_names_time_process_and_module() -> None:
     code = (
         "import sys, logging, pipeline.console as console; console.configure_worker_logging();"
-        "logging.getLogger('pipeline.x').info('hello');"
+        "logging.getLogger('pipeline.run').info('hello');"
         "print(sorted({'torch', 'ray', 'numpy', 'pyarrow', 'tyro'} & set(sys.modules)))"
     )
     environment = {"AUTOSNN_LOG": "info", "PYTHONPATH": str(ROOT)}
@@ -101,7 +101,7 @@ def test_configuration_of_a_worker_loads_nothing_heavy_and_names_time_process_an
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d [\d:,]+ INFO \d+ pipeline\.x: hello\n", done.stderr)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d [\d:,]+ INFO \d+ pipeline\.run: hello\n", done.stderr)
 
 
 @pytest.mark.slow

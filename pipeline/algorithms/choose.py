@@ -11,7 +11,6 @@ from pipeline.algorithms.optuna_tpe import OptunaTPE
 from pipeline.algorithms.proposer import Proposer
 from pipeline.algorithms.random_search import RandomSearch
 from pipeline.algorithms.settings import AlgorithmName, SearchSettings
-from pipeline.config.tree import Config
 from snn.search_space import SearchSpace
 
 _ALGORITHMS: dict[AlgorithmName, type[Proposer]] = {
@@ -22,12 +21,6 @@ _ALGORITHMS: dict[AlgorithmName, type[Proposer]] = {
     "nsga2": NSGA2,
     "optuna": OptunaTPE,
 }
-
-
-def make_search(config: Config, spikes_reference: float) -> ArchitectureSearch:
-    """The search of a run's config; see `build_search`."""
-    space = config.network.search_space()
-    return build_search(space, config.search, seed=config.seed, spikes_reference=spikes_reference)
 
 
 def build_search(

@@ -20,7 +20,7 @@ from typing import Any
 
 from ray import tune
 
-from pipeline.algorithms.choose import make_search
+from pipeline.algorithms.choose import build_search
 from pipeline.bench.stopwatch import Comparison, SectionResult
 from pipeline.config.search import SearchConfig
 from pipeline.config.tree import Config, NetworkConfig, RayConfig
@@ -198,7 +198,7 @@ def _run_case(case: Case) -> CaseResult:
     settings = SearchConfig(
         algorithm="random" if case.random else "evolution", max_evaluations=case.num_evaluations
     )
-    search = make_search(Config(network=NetworkConfig(), search=settings), 50_000.0)
+    search = build_search(NetworkConfig().search_space(), settings, seed=0, spikes_reference=50_000.0)
     searcher = AskTellSearcher(search, Results(), num_workers=case.num_workers, speculate=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         fixed = {"folder": folder, "num_workers": case.num_workers, "seconds": case.seconds_per_evaluation}

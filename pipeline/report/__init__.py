@@ -13,3 +13,8 @@ To add a section, write `sections/NAME.py` and `templates/NAME.html.j2`, and cal
 
 Templates escape every text. Only what this package makes itself (charts, plotly.js) is `Markup`.
 """
+
+from pipeline.report.contents import Report
+from pipeline.report.join import join_report, write_report
+
+__all__ = ["Report", "join_report", "write_report"]

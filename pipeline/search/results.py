@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from pipeline.search.evaluation_cache import EvaluationCache
 from pipeline.storage.records import EvaluationRow
-from pipeline.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:  # they need torch, which a process that only answers trials does without
+    from pipeline.search.evaluation_cache import EvaluationCache
+    from pipeline.storage.run_folder import RunFolder
 
 
 class Results:

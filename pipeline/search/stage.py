@@ -13,7 +13,7 @@ import ray
 from ray import tune
 
 from pipeline.algorithms.ask_tell import ArchitectureSearch
-from pipeline.algorithms.choose import make_search
+from pipeline.algorithms.choose import build_search
 from pipeline.config.tree import Config
 from pipeline.console import SearchProgress, say
 from pipeline.data import RunData, load_data
@@ -92,7 +92,12 @@ class _Prepared:
 
 def _prepare(run: RunFolder, config: Config, resources: Resources) -> _Prepared:
     supernet = run.read_supernet()
-    algorithm = make_search(config, supernet.spikes_reference)
+    algorithm = build_search(
+        config.network.search_space(),
+        config.search,
+        seed=config.seed,
+        spikes_reference=supernet.spikes_reference,
+    )
     data = load_data(config)
     device = _worker_device(resources)
     engine = _choose_engine(config, device)

@@ -1,1 +1,6 @@
 """The compiled kernels of event-driven evaluation, their compilation and their data structures."""
+
+from snn.kernels.layout import Layer, SpikeLists, Workspace
+from snn.kernels.library import KernelsUnavailable, is_available
+
+__all__ = ["KernelsUnavailable", "Layer", "SpikeLists", "Workspace", "is_available"]

@@ -1,1 +1,7 @@
 """The spiking network: neurons, candidate blocks, super-network and child, spike counts."""
+
+from snn.model.network import SpikingNetwork, child_weights
+from snn.model.neuron import SpikingNeuron
+from snn.model.spikes import energy_joules, record_spikes
+
+__all__ = ["SpikingNetwork", "SpikingNeuron", "child_weights", "energy_joules", "record_spikes"]
