@@ -492,7 +492,7 @@ def test_write_into_shared_weights_ends_the_search(whole: Search, disturbed: Sea
     disturbed.meets(once="write_into_shared_memory", after=6)
     errors = disturbed.finish(status=2)
     assert (disturbed.folder / "refused").read_text() == "assignment destination is read-only"
-    assert "wrote into the super-network's weights" in errors
+    assert "weights in shared memory were overwritten" in errors
     kept = disturbed.table()
     assert 0 < len(kept) < NUM_EVALUATIONS and not disturbed.run.has_best()
     assert kept == [row for row in whole.table() if row["candidate_id"] in {r["candidate_id"] for r in kept}]
