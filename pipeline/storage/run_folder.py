@@ -67,8 +67,6 @@ class RunFolder:
         """A file's name as it is shown to people."""
         return str(self.path / name)
 
-    # Settings and environment
-
     def check(self, config: Config) -> None:
         """Checks that the folder is new or was made with the same settings.
 
@@ -139,8 +137,6 @@ class RunFolder:
             )
         return EventExamples(samples, tuple(names))
 
-    # Stage 1
-
     def has_supernet(self) -> bool:
         return self.files.exists(SUPERNET)
 
@@ -182,8 +178,6 @@ class RunFolder:
 
         return self._put_hashed(FOLDED_WEIGHTS, save(dict(arrays)))
 
-    # Stage 2
-
     def append_evaluations(self, rows: Sequence[EvaluationRow]) -> None:
         """Stores the rows of one trial; each call adds a file, so that nothing earlier can be harmed."""
         content = hashlib.sha256("/".join(row.architecture for row in rows).encode()).hexdigest()
@@ -220,8 +214,6 @@ class RunFolder:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self._damaged(BEST, error) from error
 
-    # Stage 3
-
     def write_curves(self, number: int | None, record: EpochRecord) -> None:
         """Adds an epoch to the TensorBoard curves of a training; `number` as in
         `checkpoint_of`."""
@@ -242,8 +234,6 @@ class RunFolder:
         """Numbers of the networks whose retraining is finished."""
         parts = [name.split("/") for name in self.files.list(_RETRAINED)]
         return sorted(int(part[1]) for part in parts if part[2:] == ["metrics.json"])
-
-    # Analysis and report
 
     def write_replay(self, results: Sequence[ReplayResult]) -> None:
         self._write_json(REPLAY, {"results": results})
