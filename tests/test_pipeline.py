@@ -161,7 +161,8 @@ def test_single_stages_and_evaluate_work_on_a_run_folder(whole_run: Path) -> Non
     assert "SCB_k3-SCB_k3-SCB_k3-SCB_k3-SCB_k3" in done.stdout and "spikes" in done.stdout
     best = RunFolder(whole_run).read_best().best
     done = launch("evaluate", whole_run, "--architecture", best.architecture)
-    assert f"{best.spikes:,.0f} per sample" in done.stdout
+    assert best.evaluation is not None
+    assert f"{best.evaluation.spikes:,.0f} per sample" in done.stdout
     assert launch("report", whole_run).returncode == 0
     typo = launch("evaluate", whole_run, "--architecture", "SCB_k9")
     assert typo.returncode == 2 and "Unknown block 'SCB_k9'" in typo.stderr
