@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from test_evolution import ask_all, make, run
+from toys import ask_all, make_search, run_search
 
 from pipeline.algorithms.aging import AgingEvolution
 from pipeline.algorithms.ask_tell import ArchitectureSearch
@@ -54,7 +54,7 @@ def evaluate(architecture: Architecture) -> Evaluation:
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_no_architecture_is_asked_twice_and_the_budget_is_kept(algorithm, budget) -> None:
-    search = make(SMALL, algorithm, max_evaluations=60, max_spikes=budget)
+    search = make_search(SMALL, algorithm, max_evaluations=60, max_spikes=budget)
     assert search.num_planned == (125 if algorithm == "exhaustive" else 60)
     architectures = with_failures(search)
     assert len(architectures) == len(set(architectures)) == search.num_planned
@@ -65,28 +65,31 @@ def test_no_architecture_is_asked_twice_and_the_budget_is_kept(algorithm, budget
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("space", [SearchSpace(2), SearchSpace(2, ("SCB_k3",)), SearchSpace(1)], ids=len)
 def test_search_ends_on_an_exhausted_space(algorithm, space: SearchSpace) -> None:
-    search = make(space, algorithm)
+    search = make_search(space, algorithm)
     assert set(with_failures(search)) == {str(architecture) for architecture in space}
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_search_does_not_depend_on_the_order_of_completion(algorithm) -> None:
     shuffler = random.Random(1)
-    expected, other = make(SMALL, algorithm, max_evaluations=60), make(SMALL, algorithm, max_evaluations=60)
+    expected, other = (
+        make_search(SMALL, algorithm, max_evaluations=60),
+        make_search(SMALL, algorithm, max_evaluations=60),
+    )
     assert with_failures(expected) == with_failures(other, lambda asked: shuffler.sample(asked, len(asked)))
     assert expected.candidates == other.candidates and expected.ranking() == other.ranking()
 
 
 @pytest.mark.parametrize("algorithm", SEEDED)
 def test_search_depends_on_its_seed(algorithm) -> None:
-    first, other = (with_failures(make(SMALL, algorithm, seed, max_evaluations=60)) for seed in (0, 1))
-    assert first == with_failures(make(SMALL, algorithm, 0, max_evaluations=60))
+    first, other = (with_failures(make_search(SMALL, algorithm, seed, max_evaluations=60)) for seed in (0, 1))
+    assert first == with_failures(make_search(SMALL, algorithm, 0, max_evaluations=60))
     assert first != other
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_search_continues_when_everything_fails(algorithm) -> None:
-    search = make(SMALL, algorithm, max_evaluations=60)
+    search = make_search(SMALL, algorithm, max_evaluations=60)
     while asked := ask_all(search):
         for candidate in asked:
             search.tell(candidate.id, None)
@@ -97,11 +100,11 @@ def test_search_continues_when_everything_fails(algorithm) -> None:
 @pytest.mark.parametrize("num_told", [0, 7, 33, 57])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_state_goes_through_json_and_back_at_any_point(algorithm, num_told: int) -> None:
-    search = make(SMALL, algorithm, max_evaluations=60)
+    search = make_search(SMALL, algorithm, max_evaluations=60)
     while len(search.results) < num_told:
         for candidate in ask_all(search)[: num_told - len(search.results)]:
             search.tell(candidate.id, evaluate(candidate.architecture))
-    copy = make(SMALL, algorithm, seed=99, max_evaluations=60)
+    copy = make_search(SMALL, algorithm, seed=99, max_evaluations=60)
     copy.load_state_dict(json.loads(json.dumps(search.state_dict())))
     assert json.dumps(copy.state_dict()) == json.dumps(search.state_dict())
     for other in (search, copy):
@@ -113,20 +116,20 @@ def test_state_goes_through_json_and_back_at_any_point(algorithm, num_told: int)
 
 @pytest.mark.parametrize("algorithm", ["evolution", "nsga2"])
 def test_state_of_earlier_versions_is_read(algorithm: str) -> None:
-    search = make(SMALL, algorithm, max_evaluations=60)
+    search = make_search(SMALL, algorithm, max_evaluations=60)
     for _ in range(3):
         for candidate in ask_all(search):
             search.tell(candidate.id, evaluate(candidate.architecture))
     state = json.loads(json.dumps(search.state_dict()))
     del state["seed"]  # once only that of Optuna had it, and that of NSGA-II its population
-    copy = make(SMALL, algorithm, seed=99, max_evaluations=60)
+    copy = make_search(SMALL, algorithm, seed=99, max_evaluations=60)
     copy.load_state_dict({**state, "population": [0, 1, 2]})
     assert with_failures(copy) == with_failures(search)
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_best_and_elite_head_the_ranking_after_every_result(budget) -> None:
-    search = make(SMALL, max_evaluations=60, max_spikes=budget, more_exponents=(0.0, -1.0))
+    search = make_search(SMALL, max_evaluations=60, max_spikes=budget, more_exponents=(0.0, -1.0))
     assert search.best() is None
     while asked := ask_all(search):
         for candidate in asked:
@@ -143,27 +146,27 @@ def test_run_in_process_evaluates_every_candidate_once_and_files_failures() -> N
         evaluated.append(architecture)
         return None if len(evaluated) % 4 == 0 else evaluate(architecture)
 
-    search = run_in_process(make(SMALL, max_evaluations=60), fail_some)
+    search = run_in_process(make_search(SMALL, max_evaluations=60), fail_some)
     assert search.finished and evaluated == [candidate.architecture for candidate in search.candidates]
     assert sum(result is None for result in search.results.values()) == 15
 
 
 @pytest.mark.parametrize("algorithm", ["random", "aging", "nsga2", "exhaustive", OPTUNA])
 def test_only_the_evolution_of_the_paper_has_a_parent_threshold(algorithm) -> None:
-    search = make(SMALL, algorithm, max_evaluations=60)
+    search = make_search(SMALL, algorithm, max_evaluations=60)
     with_failures(search)
     assert search.parent_threshold() is None
 
 
 def test_exhaustive_search_asks_for_the_space_in_order_and_awaits_no_result() -> None:
-    asked = ask_all(make(algorithm="exhaustive"))
+    asked = ask_all(make_search(algorithm="exhaustive"))
     assert [candidate.architecture for candidate in asked] == list(SearchSpace(5))
     assert {candidate.generation for candidate in asked} == {0}
 
 
 def test_child_of_aging_evolution_differs_in_one_layer_from_one_of_the_newest() -> None:
-    search = make(algorithm="aging")
-    run(search)
+    search = make_search(algorithm="aging")
+    run_search(search)
     bred = [candidate for candidate in search.candidates if candidate.parents]
     assert len(bred) > 120
     for child in bred:
@@ -209,7 +212,7 @@ def test_nsga2_covers_the_pareto_front_better_than_random_search() -> None:
     wanted = {list(points)[i] for i in front}
 
     def num_found(algorithm: str, seed: int) -> int:
-        search = make(algorithm=algorithm, seed=seed, max_evaluations=300, population_size=20)
+        search = make_search(algorithm=algorithm, seed=seed, max_evaluations=300, population_size=20)
         with_failures(search)
         return len(wanted & {candidate.architecture for candidate in search.candidates})
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_network import BACKBONES, make
 from torch.nn import functional
+from toys import BACKBONES, make_network
 
 from pipeline.bench import run as bench_module
 from pipeline.bench.convolutions import ConvolutionsAlone, fastest_convolutions
@@ -75,24 +75,24 @@ def assert_plain_agrees(network, architecture, samples) -> None:
 def test_plain_implementation_has_our_accuracy_and_spikes(backbone, block) -> None:
     depth = 8 if backbone == "SNN_3" else 5
     strided = backbone == "SNN_3" and block.startswith("SIB")
-    network = make(backbone, [(block,)] * depth, shape=(3, 32, 32) if strided else (3, 16, 16))
+    network = make_network(backbone, [(block,)] * depth, shape=(3, 32, 32) if strided else (3, 16, 16))
     samples = batches((3, 32, 32) if strided else (3, 16, 16))
     assert_plain_agrees(network, Architecture((block,) * depth), samples)
 
 
 @pytest.mark.parametrize("neuron", ["IF", "LIF"])
 def test_plain_implementation_supports_every_neuron(neuron) -> None:
-    assert_plain_agrees(make(neuron=neuron), SearchSpace(5).sample(random.Random(0)), batches())
+    assert_plain_agrees(make_network(neuron=neuron), SearchSpace(5).sample(random.Random(0)), batches())
 
 
 def test_plain_implementation_agrees_with_ours_on_event_frames() -> None:
-    network = make(stem="event", shape=(2, 64, 64))
+    network = make_network(stem="event", shape=(2, 64, 64))
     samples = batches((2, 64, 64), num_samples=6, frames=4)
     assert_plain_agrees(network, SearchSpace(5).sample(random.Random(1)), samples)
 
 
 def test_plain_training_has_our_gradients_with_one_time_step() -> None:
-    ours, plain = make(time_steps=1).train(), make(time_steps=1).train()
+    ours, plain = make_network(time_steps=1).train(), make_network(time_steps=1).train()
     architecture = SearchSpace(5).sample(random.Random(2))
     ((inputs, labels),) = batches()
     target = functional.one_hot(labels, 3).float()
@@ -108,7 +108,7 @@ def test_plain_training_has_our_gradients_with_one_time_step() -> None:
 
 
 def test_plain_training_learns() -> None:
-    network = make()
+    network = make_network()
     trainer = PlainTrainer(network, learning_rate=1e-2)
     ((inputs, labels),) = batches()
     losses = [trainer.step(inputs, labels, Architecture(("SRB_k3",) * 5)) for _ in range(8)]
@@ -116,7 +116,7 @@ def test_plain_training_learns() -> None:
 
 
 def test_convolutions_of_a_path_are_those_that_the_plain_implementation_runs() -> None:
-    network = make(time_steps=3)
+    network = make_network(time_steps=3)
     path = Architecture(("SRB_k5", "SCB_k3", "skip_connect", "SRB_k3", "skip_connect"))
     ((inputs, _),) = batches(num_samples=2)
     convolutions = convolutions_of(network, path, inputs)

@@ -10,8 +10,15 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from test_events import events, load, write
-from test_images import BATCH, LABELS, write_parquet, write_pickle
+from data_files import (
+    BATCH,
+    LABELS,
+    load_recordings,
+    make_recording,
+    write_parquet,
+    write_pickle,
+    write_recording,
+)
 
 from pipeline.config.tree import DataConfig
 from snn.data.images import load_images, normalise_images
@@ -71,8 +78,8 @@ def test_another_event_data_set_is_one_entry(tmp_path: Path) -> None:
     for folder, number in (("learn", 3), ("exam", 1)):
         for hand in ("left", "right"):
             for i in range(number):
-                write(tmp_path / f"two-hands/{folder}/{hand}/{i}.npy", events(i))
-    train, test = (load(tmp_path, split, dataset="two_hands") for split in ("train", "test"))
+                write_recording(tmp_path / f"two-hands/{folder}/{hand}/{i}.npy", make_recording(i))
+    train, test = (load_recordings(tmp_path, split, dataset="two_hands") for split in ("train", "test"))
     assert train.samples.shape == (6, 4, 2, 30, 40)
     assert (train.labels.tolist(), test.labels.tolist()) == ([0, 0, 0, 1, 1, 1], [0, 1])
     assert train.class_names == test.class_names == ("left", "right")

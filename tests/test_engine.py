@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_event_driven import batch, make
+from toys import make_active_network, make_batch, require_kernels
 
 from snn.engines.dense import DenseNetwork
 from snn.engines.device import Device, find_cpu
@@ -22,6 +22,8 @@ from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation
 from snn.model.network import SpikingNetwork
 from snn.search_space import ALL_BLOCKS, AUTOSNN_BLOCKS, Architecture, make_backbone
+
+require_kernels()
 
 SETTINGS = {"batch_size": 8, "num_threads": 1}
 EVENT_DRIVEN = EngineSpec(name="event_driven", **SETTINGS)
@@ -98,7 +100,7 @@ def loaded(
     arrays = pack_weights(spec, network) if arrays is None else arrays
     for array in arrays.values():
         array.setflags(write=False)
-    calibration = batch(network, spec.recalibrate)[0] if spec.recalibrate else None
+    calibration = make_batch(network, spec.recalibrate)[0] if spec.recalibrate else None
     return load_engine(spec, structure, arrays, calibration=calibration, device=CPU)
 
 
@@ -138,7 +140,7 @@ def test_auto_is_event_driven_only_on_a_cpu_with_a_compiler(monkeypatch: pytest.
     assert choose_engine("event_driven", "cuda", **SETTINGS) == EVENT_DRIVEN
     monkeypatch.setattr("snn.engines.engine.is_available", lambda: False)
     assert choose_engine("auto", "cpu", **SETTINGS) == DENSE
-    assert isinstance(make_inference(make()), DenseNetwork)
+    assert isinstance(make_inference(make_active_network()), DenseNetwork)
 
 
 def test_setting_that_the_chosen_engine_does_not_support_is_refused() -> None:
@@ -150,20 +152,22 @@ def test_setting_that_the_chosen_engine_does_not_support_is_refused() -> None:
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_packed_weights_are_all_a_worker_needs(spec: EngineSpec) -> None:
-    network = make()
+    network = make_active_network()
     if spec.recalibrate:
         event_driven = EventDrivenNetwork(network, fold(network, norms_apart=True))
-        expected: InferenceNetwork = RecalibratedNetwork(event_driven, batch(network, spec.recalibrate)[0])
+        expected: InferenceNetwork = RecalibratedNetwork(
+            event_driven, make_batch(network, spec.recalibrate)[0]
+        )
     else:
         expected = make_inference(network, spec.name, precision=spec.precision)
     result = loaded(spec, network)
     assert type(result) is type(expected)
     assert result.device == CPU
-    assert evaluated(result, batch(network)) == evaluated(expected, batch(network))
+    assert evaluated(result, make_batch(network)) == evaluated(expected, make_batch(network))
 
 
 def test_unpacked_weights_are_the_state_dict() -> None:
-    network = make()
+    network = make_active_network()
     state = network.state_dict()
     for spec in SPECS:
         packed = pack_weights(spec, network)
@@ -172,7 +176,7 @@ def test_unpacked_weights_are_the_state_dict() -> None:
 
 
 def test_event_driven_weights_are_not_copied() -> None:
-    network = make()
+    network = make_active_network()
     arrays = pack_weights(EVENT_DRIVEN, network)
     result = loaded(EVENT_DRIVEN, network, arrays)
     memory = {array.ctypes.data for array in arrays.values()}
@@ -183,9 +187,9 @@ def test_event_driven_weights_are_not_copied() -> None:
 
 
 def test_dense_engine_reads_the_arrays_where_they_are() -> None:
-    network = make()
+    network = make_active_network()
     arrays = pack_weights(DENSE, network)
-    structure = make()
+    structure = make_active_network()
     load_engine(DENSE, structure, arrays, calibration=None, device=CPU)
     for name, value in structure.state_dict().items():
         assert value.data_ptr() == arrays[name].ctypes.data

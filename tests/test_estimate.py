@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_event_driven import batch, make
+from toys import make_active_network, make_batch, require_kernels
 
 from pipeline.search import estimate
 from pipeline.search.estimate import estimate_seconds
 from snn.engines.engine import make_inference
 from snn.search_space import Architecture, SearchSpace
+
+require_kernels()
 
 SPACE = SearchSpace(5)
 COSTS = (0.5, 3.0, 0.25, 2.0, 1.0)  # seconds of a block in each layer
@@ -21,7 +23,7 @@ class Samples:
 
     def __init__(self) -> None:
         self.indices = np.arange(16)
-        self.inputs, self.labels = batch(make(), 16)
+        self.inputs, self.labels = make_batch(make_active_network(), 16)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -48,5 +50,5 @@ def test_estimate_is_the_duration_for_the_whole_space_and_all_samples(monkeypatc
 
 
 def test_estimate_of_a_network_is_a_time() -> None:
-    result = estimate_seconds(make_inference(make()), SPACE, Samples())
+    result = estimate_seconds(make_inference(make_active_network()), SPACE, Samples())
     assert 0 < result < float("inf")

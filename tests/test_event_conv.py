@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_event_driven import batch, make
 from torch import Tensor, nn
+from toys import make_active_network, make_batch, require_kernels
 
 from snn.kernels.library import KernelsUnavailable, check_available
 from snn.model import spike_conv as event_conv
 from snn.model.network import firing_rates, to_memory_format
 from snn.model.spike_conv import SpikeConv2d
 from snn.search_space import Architecture
+
+require_kernels()
 
 try:
     check_available()
@@ -89,8 +91,8 @@ def test_event_driven_training_step_of_a_network_equals_the_dense_one(
     monkeypatch: pytest.MonkeyPatch, calls
 ) -> None:
     def step() -> tuple[Tensor, dict[str, Tensor]]:
-        network = make(channels=8).to(memory_format=torch.channels_last).train()
-        inputs, labels = batch(network)
+        network = make_active_network(channels=8).to(memory_format=torch.channels_last).train()
+        inputs, labels = make_batch(network)
         rates = firing_rates(
             network(to_memory_format(inputs), Architecture(("SRB_k3", "SCB_k5") * 2 + ("SRB_k5",)))
         )

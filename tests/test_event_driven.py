@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from toys import make_active_network, make_batch, require_kernels
 
 from snn.engines.dense import DenseNetwork
 from snn.engines.engine import make_inference
@@ -16,58 +17,15 @@ from snn.engines.event_weights import fold
 from snn.engines.trie import evaluate_architectures
 from snn.kernels.calls import max_pool
 from snn.kernels.layout import Layer, Workspace
-from snn.kernels.library import KernelsUnavailable, check_available
 from snn.model.network import SpikingNetwork, predictions
 from snn.model.spikes import count_operations, part_of, record_spikes
 from snn.search_space import ALL_BLOCKS, AUTOSNN_BLOCKS, Architecture, SearchSpace, make_backbone
 
-try:
-    check_available()
-except KernelsUnavailable as reason:
-    pytest.skip(f"no event-driven evaluation: {reason}", allow_module_level=True)
-
-
-def make(
-    backbone="AutoSNN", *, blocks=AUTOSNN_BLOCKS, stem="image", size=16, channels=6, in_channels=3, **options
-) -> SpikingNetwork:
-    """A super-network whose statistics are those of its inputs, so that spikes reach the head."""
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        structure = make_backbone(backbone, channels=channels, stem=stem)
-        network = SpikingNetwork(
-            structure,
-            [blocks] * len(structure.layers),
-            input_shape=(in_channels, size, size),
-            num_classes=3,
-            time_steps=3,
-            **options,
-        )
-        for name, parameter in network.named_parameters():
-            if name.endswith(".w"):
-                parameter.data += torch.randn(())
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = None  # the mean of all batches instead of a moving one
-                nn.init.uniform_(module.weight, 0.5, 1.5)
-                nn.init.uniform_(module.bias, -0.3, 0.6)
-        nn.init.uniform_(network.head.weight, -0.2, 1.0)
-        space = SearchSpace(len(structure.layers), blocks)
-        for i in range(30):
-            network(batch(network, events=stem == "event")[0], space.sample(random.Random(i)))
-    return network.eval()
-
-
-def batch(network: SpikingNetwork, number: int = 12, *, events: bool = False) -> tuple:
-    generator = torch.Generator().manual_seed(0)
-    shape = (3, number, *network.input_shape) if events else (number, *network.input_shape)
-    inputs = torch.rand(shape, generator=generator) * 2 - 0.7
-    if events:
-        inputs = (inputs * 2).relu().round()
-    return inputs, torch.randint(0, 3, (number,), generator=generator)
+require_kernels()
 
 
 def assert_same(network: SpikingNetwork, architectures: list[Architecture], *, events: bool = False) -> None:
-    inputs, labels = batch(network, events=events)
+    inputs, labels = make_batch(network, events=events)
     results = evaluate_architectures(EventDrivenNetwork(network), architectures, [(inputs, labels)])
     folded = evaluate_architectures(DenseNetwork(network), architectures, [(inputs, labels)])
     assert max(result.spikes_per_layer["head"] for result in results) > 0
@@ -90,34 +48,36 @@ def assert_same(network: SpikingNetwork, architectures: list[Architecture], *, e
 
 @pytest.mark.parametrize("block", ALL_BLOCKS)
 def test_every_block_fires_as_the_network_does(block: str) -> None:
-    network = make(blocks=(block, "skip_connect" if block == "SCB_k3" else "SCB_k3"))
+    network = make_active_network(blocks=(block, "skip_connect" if block == "SCB_k3" else "SCB_k3"))
     other = next(b for b in network.body["layer0"] if b != block)
     assert_same(network, [Architecture((block,) * 5), Architecture((block, other) * 2 + (block,))])
 
 
 @pytest.mark.parametrize("neuron", ["IF", "LIF", "PLIF"])
 def test_every_neuron_fires_as_the_network_does(neuron: str) -> None:
-    network = make(neuron=neuron, v_threshold=0.8)
+    network = make_active_network(neuron=neuron, v_threshold=0.8)
     assert_same(network, [Architecture(("SRB_k3",) * 5), Architecture(("SCB_k5",) * 5)])
 
 
 @pytest.mark.parametrize("backbone", ["AutoSNN", "SNN_2", "SNN_3", "SNN_4"])
 @pytest.mark.parametrize("size", [16, 19])
 def test_every_backbone_fires_as_the_network_does(backbone: str, size: int) -> None:
-    network = make(backbone, size=size, v_threshold=0.25 if backbone in ("SNN_2", "SNN_4") else 1.0)
+    network = make_active_network(
+        backbone, size=size, v_threshold=0.25 if backbone in ("SNN_2", "SNN_4") else 1.0
+    )
     space = SearchSpace(len(network.backbone.layers))
     assert_same(network, [space.sample(random.Random(i)) for i in range(6)])
 
 
 @pytest.mark.parametrize(("stem", "size"), [("tiny_imagenet", 32), ("event", 64), ("image", 17)])
 def test_event_frames_and_deeper_stems_fire_as_the_network_does(stem: str, size: int) -> None:
-    network = make(stem=stem, size=size, in_channels=2)
+    network = make_active_network(stem=stem, size=size, in_channels=2)
     assert_same(network, [Architecture(("SRB_k5",) * 5), Architecture(("skip_connect",) * 5)], events=True)
 
 
 def test_results_do_not_depend_on_batch_size_threads_or_other_architectures() -> None:
-    network = make()
-    inputs, labels = batch(network, 23)
+    network = make_active_network()
+    inputs, labels = make_batch(network, 23)
     architectures = [SearchSpace(5).sample(random.Random(i)) for i in range(40)]
 
     def evaluated(size: int, num_threads: int, chosen: list[Architecture] = architectures) -> list:
@@ -132,8 +92,8 @@ def test_results_do_not_depend_on_batch_size_threads_or_other_architectures() ->
 
 
 def test_folded_weights_suffice_for_a_network_on_the_meta_device() -> None:
-    network = make()
-    inputs = batch(network)
+    network = make_active_network()
+    inputs = make_batch(network)
     with torch.device("meta"):
         structure = SpikingNetwork(
             network.backbone, [AUTOSNN_BLOCKS] * 5, input_shape=(3, 16, 16), num_classes=3, time_steps=3
@@ -147,8 +107,8 @@ def test_folded_weights_suffice_for_a_network_on_the_meta_device() -> None:
 
 
 def test_silent_and_saturated_networks_are_counted_correctly() -> None:
-    network = make()
-    inputs, labels = batch(network)
+    network = make_active_network()
+    inputs, labels = make_batch(network)
     for bias, rate in ((-1e3, 0.0), (1e3, 1.0)):
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -161,8 +121,8 @@ def test_silent_and_saturated_networks_are_counted_correctly() -> None:
 
 
 def test_max_pool_lists_each_spike_once_in_raster_order() -> None:
-    network = EventDrivenNetwork(make(size=19))
-    spikes = network.encode(batch(network.network)[0]).spikes
+    network = EventDrivenNetwork(make_active_network(size=19))
+    spikes = network.encode(make_batch(network.network)[0]).spikes
     pooled = max_pool(spikes, Workspace(), "pool")
     expected = nn.functional.max_pool2d(torch.from_numpy(spikes.dense()).flatten(0, 1), 2)
     assert np.array_equal(pooled.dense().reshape(expected.shape), expected)
@@ -171,10 +131,10 @@ def test_max_pool_lists_each_spike_once_in_raster_order() -> None:
 
 
 def test_bfloat16_approximates_float32() -> None:
-    network, architecture = make(), Architecture(("SRB_k3",) * 5)
+    network, architecture = make_active_network(), Architecture(("SRB_k3",) * 5)
     exact, rough = (
         evaluate_architectures(
-            make_inference(network, "dense", precision=precision), [architecture], [batch(network)]
+            make_inference(network, "dense", precision=precision), [architecture], [make_batch(network)]
         )[0]
         for precision in ("float32", "bfloat16")
     )

@@ -3,52 +3,23 @@
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import replace
 
 import pytest
+from toys import ask_all, make_search, run_search, toy_evaluation
 
-from pipeline.algorithms.ask_tell import ArchitectureSearch
 from pipeline.algorithms.breeding import neighbours
-from pipeline.algorithms.choose import build_search
-from pipeline.algorithms.history import Candidate
-from pipeline.algorithms.run_in_process import run_in_process
-from pipeline.algorithms.settings import SearchSettings
 from snn.fitness import Evaluation
-from snn.search_space import Architecture, SearchSpace
-
-SETTINGS = SearchSettings(population_size=10, num_parents=5, num_mutants=5, max_evaluations=150)
-
-
-def make(space=None, algorithm="evolution", seed=0, **changes) -> ArchitectureSearch:
-    settings = replace(SETTINGS, algorithm=algorithm, **changes)
-    return build_search(space or SearchSpace(5), settings, seed=seed, spikes_reference=100.0)
-
-
-def evaluate(architecture: Architecture) -> Evaluation:
-    """A toy landscape with interactions, so that greedy choices mislead."""
-    rng = random.Random("/".join(architecture.blocks[:3]))
-    accuracy = 0.3 + 0.3 * rng.random() + 0.05 * architecture.blocks[3:].count("SRB_k5")
-    spikes = 50 + 20 * sum("5" in block for block in architecture.blocks)
-    return Evaluation(accuracy, spikes, 0.1, 100)
-
-
-def ask_all(search: ArchitectureSearch) -> list[Candidate]:
-    return list(iter(search.ask, None))
-
-
-def run(search: ArchitectureSearch) -> list[str]:
-    run_in_process(search, evaluate)
-    return [str(candidate.architecture) for candidate in search.candidates]
+from snn.search_space import SearchSpace
 
 
 def test_evolution_finds_the_enumerated_optimum_and_beats_random_search() -> None:
     space = SearchSpace(5)
-    optimum = max(make().fitness(evaluate(architecture)) for architecture in space)
+    optimum = max(make_search().fitness(toy_evaluation(architecture)) for architecture in space)
 
     def best_fitness(algorithm: str, seed: int) -> float:
-        search = make(space, algorithm, seed, max_evaluations=400, population_size=20, num_parents=10)
-        run(search)
+        search = make_search(space, algorithm, seed, max_evaluations=400, population_size=20, num_parents=10)
+        run_search(search)
         return search.fitness(search.results[search.best().id])
 
     evolved = [best_fitness("evolution", seed) for seed in range(10)]
@@ -58,16 +29,16 @@ def test_evolution_finds_the_enumerated_optimum_and_beats_random_search() -> Non
 
 
 def test_of_equally_fit_candidates_the_one_of_fewer_spikes_ranks_first() -> None:
-    search = make(spike_exponent=0.0)
+    search = make_search(spike_exponent=0.0)
     for candidate in ask_all(search):
-        search.tell(candidate.id, replace(evaluate(candidate.architecture), accuracy=0.5))
+        search.tell(candidate.id, replace(toy_evaluation(candidate.architecture), accuracy=0.5))
     spikes = [search.results[candidate.id].spikes for candidate in search.ranking()]
     assert spikes == sorted(spikes) and spikes[0] < spikes[-1]
 
 
 def test_generations_are_bred_from_the_best_of_all_seen() -> None:
-    search = make()
-    run(search)
+    search = make_search()
+    run_search(search)
     for candidate in search.candidates[10:]:
         before = [c for c in search.candidates if c.generation < candidate.generation]
         before.sort(key=lambda c: (-search.fitness(search.results[c.id]), c.id))
@@ -78,40 +49,40 @@ def test_generations_are_bred_from_the_best_of_all_seen() -> None:
 
 
 def test_failed_candidate_closes_generation_and_is_no_parent() -> None:
-    search = make()
+    search = make_search()
     first = ask_all(search)
     assert search.ask() is None
     for candidate in first:
         failed = candidate.id in (2, 7)
-        search.tell(candidate.id, None if failed else evaluate(candidate.architecture))
+        search.tell(candidate.id, None if failed else toy_evaluation(candidate.architecture))
     second = ask_all(search)
     assert len(second) == 10
     assert not {2, 7} & {i for candidate in second for i in candidate.parents}
 
 
 def test_search_continues_after_a_generation_without_a_result() -> None:
-    search = make()
+    search = make_search()
     for candidate in ask_all(search):
         search.tell(candidate.id, None)
     assert search.ranking() == []
-    run(search)
+    run_search(search)
     assert len(search.ranking()) == 140
 
 
 def test_state_goes_through_json_and_back_at_any_point() -> None:
-    search = make()
+    search = make_search()
     for candidate in ask_all(search)[:-3]:
-        search.tell(candidate.id, evaluate(candidate.architecture))
-    copy = make(seed=99)
+        search.tell(candidate.id, toy_evaluation(candidate.architecture))
+    copy = make_search(seed=99)
     copy.load_state_dict(json.loads(json.dumps(search.state_dict())))
     for other in (search, copy):
         for candidate in other.candidates[-3:]:
-            other.tell(candidate.id, evaluate(candidate.architecture))
-    assert run(search) == run(copy)
+            other.tell(candidate.id, toy_evaluation(candidate.architecture))
+    assert run_search(search) == run_search(copy)
 
 
 def test_repeated_result_changes_nothing_and_an_unknown_id_is_refused() -> None:
-    search = make()
+    search = make_search()
     ask_all(search)
     search.tell(0, Evaluation(0.5, 100, 0.1, 10))
     search.tell(0, Evaluation(0.9, 1, 0.1, 10))
@@ -121,12 +92,12 @@ def test_repeated_result_changes_nothing_and_an_unknown_id_is_refused() -> None:
 
 
 def test_a_space_of_one_architecture_is_searched() -> None:
-    assert run(make(SearchSpace(3, ("SCB_k3",)))) == ["SCB_k3-SCB_k3-SCB_k3"]
+    assert run_search(make_search(SearchSpace(3, ("SCB_k3",)))) == ["SCB_k3-SCB_k3-SCB_k3"]
 
 
 def test_candidates_above_the_spike_budget_rank_last_in_order_of_spikes() -> None:
-    search = make(max_spikes=90)
-    run(search)
+    search = make_search(max_spikes=90)
+    run_search(search)
     results = [search.results[candidate.id] for candidate in search.ranking()]
     within = [result for result in results if result.spikes <= 90]
     above = results[len(within) :]
@@ -137,16 +108,16 @@ def test_candidates_above_the_spike_budget_rank_last_in_order_of_spikes() -> Non
 
 def test_spike_budget_draws_the_search_to_candidates_within_it() -> None:
     def share(**changes) -> float:
-        search = make(**changes)
-        run(search)
+        search = make_search(**changes)
+        run_search(search)
         return sum(result.spikes <= 70 for result in search.results.values()) / 150
 
     assert share(max_spikes=70) > 2 * share()
 
 
 def test_parents_come_in_turn_from_the_ranking_of_each_lambda() -> None:
-    search = make(more_exponents=(0.0, -1.0), max_evaluations=20)
-    run(search)
+    search = make_search(more_exponents=(0.0, -1.0), max_evaluations=20)
+    run_search(search)
     first = [c for c in search.candidates if c.generation == 0]
     results = {c.id: search.results[c.id] for c in first}
 
@@ -163,18 +134,18 @@ def test_parents_come_in_turn_from_the_ranking_of_each_lambda() -> None:
 
 
 def test_a_lambda_named_twice_changes_nothing() -> None:
-    assert run(make(more_exponents=(-0.08,))) == run(make())
+    assert run_search(make_search(more_exponents=(-0.08,))) == run_search(make_search())
 
 
 @pytest.mark.parametrize("budget", [None, 90])
 def test_candidate_below_the_parent_threshold_never_becomes_a_parent(budget) -> None:
-    search = make(max_spikes=budget)
+    search = make_search(max_spikes=budget)
     below: set[int] = set()
     thresholds = []
     while asked := ask_all(search):
         for candidate in asked:
             threshold = search.parent_threshold()
-            result = evaluate(candidate.architecture)
+            result = toy_evaluation(candidate.architecture)
             search.tell(candidate.id, result)
             if threshold is not None:
                 thresholds.append(threshold)
@@ -185,22 +156,22 @@ def test_candidate_below_the_parent_threshold_never_becomes_a_parent(budget) -> 
 
 
 def test_parent_threshold_needs_enough_results_and_one_lambda() -> None:
-    search = make()
+    search = make_search()
     candidates = ask_all(search)
     for number, candidate in enumerate(candidates):
         assert (search.parent_threshold() is None) == (number < 5)
-        search.tell(candidate.id, evaluate(candidate.architecture))
+        search.tell(candidate.id, toy_evaluation(candidate.architecture))
     fitness = sorted((search.fitness(result) for result in search.results.values()), reverse=True)
     assert search.parent_threshold() == fitness[4]
-    several = make(more_exponents=(0.0,))
-    run(several)
+    several = make_search(more_exponents=(0.0,))
+    run_search(several)
     assert several.parent_threshold() is None
 
 
 def test_likely_next_lists_neighbours_of_the_best_first_and_the_rest_of_the_space_once() -> None:
-    search = make()
+    search = make_search()
     for candidate in ask_all(search):
-        search.tell(candidate.id, evaluate(candidate.architecture))
+        search.tell(candidate.id, toy_evaluation(candidate.architecture))
     before = json.dumps(search.state_dict())
     likely = list(search.likely_next())
     assert json.dumps(search.state_dict()) == before
@@ -213,6 +184,6 @@ def test_likely_next_lists_neighbours_of_the_best_first_and_the_rest_of_the_spac
 
 
 def test_nothing_is_likely_next_once_the_budget_is_spent() -> None:
-    search = make()
-    run(search)
+    search = make_search()
+    run_search(search)
     assert list(search.likely_next()) == []

@@ -196,6 +196,11 @@ def test_module_stays_in_its_room(module: str) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
+def test_no_test_imports_a_test() -> None:
+    for path in sorted((ROOT / "tests").glob("*.py")):
+        assert not [name for name in imported(path) if name.startswith("test_")], path.name
+
+
 def test_named_modules_exist() -> None:
     for module in (*KNOW_RAY, *LIGHT, *NO_TORCH):
         assert importlib.util.find_spec(module), f"the rules name {module}, which does not exist"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import pickle
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from data_files import BATCH, LABELS, PIXELS, encode, write_parquet, write_pickle
 from PIL import Image
 from pyarrow import parquet
 
 from snn.data.images import augment_images, load_images, normalise_images
 from snn.datasets import DATASETS, ImageDataset, look_up_dataset
-
-PIXELS = np.random.default_rng(0).integers(0, 256, size=(10, 32, 32, 3), dtype=np.uint8)
-LABELS = [3, 1, 4, 1, 5, 9, 2, 6, 0, 8]
-BATCH = torch.from_numpy(PIXELS.transpose(0, 3, 1, 2).copy())
-
-
-def encode(pixels: np.ndarray, kind: str) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, kind, lossless=True)
-    return stream.getvalue()
-
-
-def write_parquet(path: Path, rows: Sequence[int], *, image: str = "img", label: str = "label") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kind = "WEBP" if image == "img" else "PNG"
-    images = [{"bytes": encode(PIXELS[i], kind), "path": f"{i}.png"} for i in rows]
-    parquet.write_table(pa.table({image: images, label: [LABELS[i] for i in rows]}), path)
-
-
-def write_pickle(path: Path, **content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps(content, protocol=2))
 
 
 def planes(rows: slice = slice(None)) -> np.ndarray:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+from toys import BACKBONES, make_network
 
 from snn.model.blocks import make_block
 from snn.model.network import SpikingNetwork, child_weights, firing_rates, num_parameters
@@ -13,35 +14,11 @@ from snn.model.neuron import SpikingNeuron
 from snn.model.spikes import count_operations, record_spikes
 from snn.search_space import (
     ALL_BLOCKS,
-    AUTOSNN_BLOCKS,
     Architecture,
     SearchedLayer,
     SearchSpace,
     make_backbone,
 )
-
-BACKBONES = ("AutoSNN", "SNN_2", "SNN_3", "SNN_4")
-
-
-def lively(network: SpikingNetwork, seed: int = 0) -> SpikingNetwork:
-    """Sets batch norm and head so that neurons fire in every layer."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1, generator=generator)
-            module.running_var.uniform_(0.01, 0.05, generator=generator)
-            module.weight.data.uniform_(0.8, 1.5, generator=generator)
-    network.head.weight.data.mul_(8)
-    return network.eval()
-
-
-def make(backbone="AutoSNN", candidates=None, *, stem="image", shape=(3, 16, 16), time_steps=3, **options):
-    torch.manual_seed(0)
-    macro = make_backbone(backbone, channels=4, stem=stem)
-    candidates = candidates or [AUTOSNN_BLOCKS] * len(macro.layers)
-    return lively(
-        SpikingNetwork(macro, candidates, input_shape=shape, num_classes=3, time_steps=time_steps, **options)
-    )
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -51,10 +28,10 @@ def make(backbone="AutoSNN", candidates=None, *, stem="image", shape=(3, 16, 16)
 )
 @pytest.mark.parametrize("events", [False, True])
 def test_child_with_the_supernets_weights_equals_the_path(backbone, stem, shape, events) -> None:
-    supernet = make(backbone, stem=stem, shape=shape)
+    supernet = make_network(backbone, stem=stem, shape=shape)
     x = torch.randn(3, 2, *shape) if events else torch.randn(2, *shape)
     architecture = SearchSpace(len(supernet.backbone.layers)).sample(random.Random(1))
-    child = make(backbone, [(block,) for block in architecture.blocks], stem=stem, shape=shape)
+    child = make_network(backbone, [(block,) for block in architecture.blocks], stem=stem, shape=shape)
     child.load_state_dict(child_weights(supernet.state_dict(), architecture))
     assert num_parameters(child) < num_parameters(supernet)
     with torch.inference_mode(), record_spikes(supernet) as ours, record_spikes(child) as theirs:
@@ -80,7 +57,7 @@ def test_every_block_outputs_binary_spikes_and_halves_the_resolution_at_stride_2
 
 
 def test_identity_skip_has_no_parameters_and_counts_no_spikes() -> None:
-    network = make(candidates=[("skip_connect",)] * 5)
+    network = make_network(candidates=[("skip_connect",)] * 5)
     assert not list(network.body["layer0"].parameters())
     with torch.inference_mode(), record_spikes(network) as record:
         network(torch.randn(2, 3, 16, 16), Architecture(("skip_connect",) * 5))
@@ -89,7 +66,7 @@ def test_identity_skip_has_no_parameters_and_counts_no_spikes() -> None:
 
 
 def test_every_module_is_counted_exactly_once() -> None:
-    network = make(candidates=[("SRB_k3",)] * 5)
+    network = make_network(candidates=[("SRB_k3",)] * 5)
     with torch.inference_mode(), record_spikes(network) as record:
         network(torch.randn(2, 3, 16, 16), Architecture(("SRB_k3",) * 5))
     assert len(record.counts) == 1 + 2 * 5 + 3 + 1  # stem, two neurons per block, pools, head
@@ -98,7 +75,7 @@ def test_every_module_is_counted_exactly_once() -> None:
 
 
 def test_image_equals_constant_event_frames() -> None:
-    network, x = make(), torch.randn(2, 3, 16, 16)
+    network, x = make_network(), torch.randn(2, 3, 16, 16)
     architecture = Architecture(("SRB_k3",) * 5)
     with torch.inference_mode():
         same = network(x.expand(3, *x.shape), architecture)
@@ -106,7 +83,7 @@ def test_image_equals_constant_event_frames() -> None:
 
 
 def test_votes_of_a_sample_do_not_depend_on_its_batch() -> None:
-    network, x = make(), torch.randn(5, 3, 16, 16)
+    network, x = make_network(), torch.randn(5, 3, 16, 16)
     architecture = Architecture(("SCB_k5", "SRB_k3", "skip_connect", "SRB_k5", "SCB_k3"))
     with torch.inference_mode(), record_spikes(network) as record:
         together = network(x, architecture)
@@ -147,7 +124,7 @@ def test_synaptic_operations_are_the_connections_that_spikes_actually_reach() ->
 
 @pytest.mark.parametrize("neuron", ["IF", "LIF", "PLIF"])
 def test_only_blocks_on_the_path_get_gradients(neuron) -> None:
-    network = make(neuron=neuron).train()
+    network = make_network(neuron=neuron).train()
     path = Architecture(("SCB_k3", "SRB_k5", "skip_connect", "SRB_k3", "SCB_k5"))
     firing_rates(network(torch.randn(4, 3, 16, 16), path)).sum().backward()
     for name, parameter in network.named_parameters():
@@ -158,8 +135,8 @@ def test_only_blocks_on_the_path_get_gradients(neuron) -> None:
 
 def test_invalid_sizes_are_rejected() -> None:
     with pytest.raises(ValueError, match="time_steps must be at least 1, got 0"):
-        make(time_steps=0)
+        make_network(time_steps=0)
     with pytest.raises(ValueError, match="4x4 is too small for AutoSNN"):
-        make(shape=(3, 4, 4))
+        make_network(shape=(3, 4, 4))
     with pytest.raises(ValueError, match="5 searched layers, got candidates for 2"):
-        make(candidates=[("SCB_k3",)] * 2)
+        make_network(candidates=[("SCB_k3",)] * 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from test_evolution import make, run
+from toys import make_search, run_search
 
 from pipeline.algorithms.run_in_process import run_in_process
 from snn.fitness import Evaluation, best_possible_fitness, spike_aware_fitness
@@ -63,7 +63,7 @@ def test_bound_is_infinite_where_more_spikes_could_help() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_search_with_racing_asks_for_the_same_and_chooses_the_same(seed: int) -> None:
     def searched(racing: bool):
-        search = make(seed=seed)
+        search = make_search(seed=seed)
         settings = {
             "spikes_reference": search.spikes_reference,
             "spike_exponent": search.settings.spike_exponent,
@@ -80,4 +80,4 @@ def test_search_with_racing_asks_for_the_same_and_chooses_the_same(seed: int) ->
 
 
 def test_search_without_racing_evaluates_every_candidate() -> None:
-    assert len(run(make(max_evaluations=30))) == 30
+    assert len(run_search(make_search(max_evaluations=30))) == 30

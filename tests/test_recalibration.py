@@ -7,8 +7,8 @@ import random
 
 import pytest
 import torch
-from test_event_driven import batch, make
 from torch import nn
+from toys import make_active_network, make_batch, require_kernels
 
 from snn.engines.event_driven import EventDrivenNetwork
 from snn.engines.event_weights import fold
@@ -16,6 +16,8 @@ from snn.engines.recalibration import RecalibratedNetwork
 from snn.engines.trie import evaluate_architectures
 from snn.model.network import SpikingNetwork
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
+
+require_kernels()
 
 
 def recalibrated(network: SpikingNetwork, calibration: torch.Tensor) -> RecalibratedNetwork:
@@ -37,8 +39,8 @@ def recalibrated_by_torch(network: SpikingNetwork, architecture: Architecture, c
 
 @pytest.mark.parametrize("backbone", ["AutoSNN", "SNN_3"])
 def test_statistics_equal_those_of_a_training_pass_on_the_calibration_samples(backbone: str) -> None:
-    network = make(backbone)
-    calibration, (inputs, labels) = batch(network, 40)[0], batch(network, 12)
+    network = make_active_network(backbone)
+    calibration, (inputs, labels) = make_batch(network, 40)[0], make_batch(network, 12)
     space = SearchSpace(len(network.backbone.layers))
     for architecture in [space.sample(random.Random(i)) for i in range(4)]:
         result = evaluate_architectures(
@@ -53,8 +55,8 @@ def test_statistics_equal_those_of_a_training_pass_on_the_calibration_samples(ba
 
 
 def test_results_do_not_depend_on_sharing_batches_or_threads() -> None:
-    network = make()
-    calibration, (inputs, labels) = batch(network, 30)[0], batch(network, 21)
+    network = make_active_network()
+    calibration, (inputs, labels) = make_batch(network, 30)[0], make_batch(network, 21)
     architectures = [SearchSpace(5).sample(random.Random(i)) for i in range(25)]
     architectures += [Architecture((block,) * 5) for block in AUTOSNN_BLOCKS]
     prepared = recalibrated(network, calibration)
@@ -66,8 +68,8 @@ def test_results_do_not_depend_on_sharing_batches_or_threads() -> None:
 
 
 def test_later_architectures_reuse_the_statistics_of_measured_prefixes() -> None:
-    network = make()
-    calibration, (inputs, labels) = batch(network, 30)[0], batch(network, 5)
+    network = make_active_network()
+    calibration, (inputs, labels) = make_batch(network, 30)[0], make_batch(network, 5)
     prepared = recalibrated(network, calibration)
     first, second = Architecture(("SRB_k3",) * 5), Architecture(("SRB_k3",) * 3 + ("SCB_k5",) * 2)
     evaluate_architectures(prepared, [first], [(inputs, labels)])

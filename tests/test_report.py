@@ -5,55 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import random
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from markupsafe import escape
+from report_runs import (
+    CONFIG,
+    HOSTILE,
+    evaluation_rows,
+    finished_run,
+    started_run,
+    store_search,
+    supernet_result,
+)
 
-from pipeline.config.named import named_config
-from pipeline.config.tree import Config
 from pipeline.json_values import to_json
 from pipeline.report.contents_search import Candidate
 from pipeline.report.join import write_report
 from pipeline.report.page import render_page
 from pipeline.report.sections.head import result_sentence
 from pipeline.storage.records import (
-    Cost,
     EpochRecord,
-    EvaluationRow,
-    PaperProtocol,
-    RetrainResult,
-    SearchResult,
-    SupernetResult,
 )
 from pipeline.storage.run_folder import ENVIRONMENT as ENVIRONMENT_FILE
 from pipeline.storage.run_folder import REPORT_HTML, REPORT_JSON, RunFolder
-from snn.fitness import Evaluation, spike_aware_fitness
-
-CONFIG = replace(named_config("cifar10_small"), seed=7)
-PARTS = ("stem", "layer0", "pool0", "layer1", "layer2", "pool1", "layer3", "layer4", "pool2", "head")
-ENVIRONMENT: dict[str, Any] = {
-    "commit": "0f3a9c1d",
-    "created": "2024-05-01T12:00:00Z",
-    "versions": {"torch": "2.11.0", "ray": "2.60.0"},
-    "platform": "Linux x86_64",
-    "cpu": "Some CPU",
-    "num_cpus": 2,
-    "gpus": [],
-    "data": {
-        split: {
-            "fingerprint": f"sha256-of-{split}",
-            "num_samples": 100,
-            "samples_per_class": {"cat": 50, "dog": 50},
-            "notes": ["classes are balanced"],
-        }
-        for split in ("train", "val", "test")
-    },
-}
-HOSTILE = "RuntimeError: <script>alert('x')</script> & </pre></style> \"><img src=y onerror=z>"
 
 
 def test_report_traces_to_config_seed_data_and_commit(tmp_path: Path) -> None:
@@ -197,100 +173,3 @@ def test_not_a_number_becomes_null(tmp_path: Path) -> None:
 def page_of(run: RunFolder) -> str:
     """The page that was written last."""
     return (run.path / REPORT_HTML).read_text(encoding="utf-8")
-
-
-def started_run(path: Path, config: Config = CONFIG) -> RunFolder:
-    """A run folder before its first stage."""
-    run = RunFolder(path)
-    run.write_config(config)
-    run.write_environment(ENVIRONMENT)
-    return run
-
-
-def finished_run(path: Path, seeds: tuple[int, ...] = (0, 1), config: Config = CONFIG) -> RunFolder:
-    """A run folder of all stages: 200 evaluations, one of them failed, and 3 architectures retrained."""
-    run = started_run(path, config)
-    run.write_supernet(supernet_result())
-    best = store_search(run)
-    number = 0
-    for label, gain in zip(CONFIG.retrain.architectures, (0.0, 0.02, -0.04), strict=True):
-        architecture = CONFIG.network.parse_architecture(best.architecture if label == "best" else label)
-        for seed in seeds:
-            run.write_retrained(number, retrain_result(label, str(architecture), seed, gain), {})
-            number += 1
-    return run
-
-
-def supernet_result() -> SupernetResult:
-    history = tuple(
-        EpochRecord(epoch, 2.2 / epoch**0.5, 0.55 - 0.4 / epoch, 52_000.0 + 900 * epoch, 40.0)
-        for epoch in range(1, 7)
-    )
-    cost = Cost(252.4, 480.0)
-    return SupernetResult("trained", "ab" * 32, 56_210.0, 40_000, 10_000, 1_234_567, cost, history)
-
-
-def evaluation_rows() -> list[EvaluationRow]:
-    """200 candidates of 10 generations; better blocks become more frequent, candidate 33 fails."""
-    rng = random.Random(0)
-    rows = []
-    for candidate_id in range(200):
-        generation = candidate_id // 20
-        blocks = [
-            block if rng.random() > 0.09 * generation else rng.choice(("SRB_k3", "SRB_k5"))
-            for block in rng.choices(CONFIG.network.blocks, k=5)
-        ]
-        rows.append(evaluation_row(candidate_id, generation, blocks, rng))
-    rows[33] = replace(rows[33], evaluation=None, fitness=None, error=HOSTILE)
-    return rows
-
-
-def evaluation_row(
-    candidate_id: int, generation: int, blocks: list[str], rng: random.Random
-) -> EvaluationRow:
-    size = {"skip_connect": 0.0, "SCB_k3": 1.0, "SCB_k5": 1.15, "SRB_k3": 1.1, "SRB_k5": 1.3}
-    spikes = {"stem": 9_800.0 + rng.gauss(0, 200)}
-    for part, width in zip(PARTS[1:], (8, 4, 6, 5, 2, 3, 2.5, 1, 0.2), strict=True):
-        block = blocks[int(part[-1])] if part.startswith("layer") else "SCB_k3"
-        spikes[part] = 1_000 * width * size[block] * rng.uniform(0.8, 1.2)
-    spikes = {part: count for part, count in spikes.items() if count}
-    total = sum(spikes.values())
-    accuracy = 0.30 + 0.05 * sum(size[block] for block in blocks) + rng.gauss(0, 0.008)
-    fitness = spike_aware_fitness(accuracy, total, spikes_reference=56_210.0, spike_exponent=-0.08)
-    parents = (candidate_id - 20, candidate_id - 19) if generation else ()
-    rates = {part: rng.uniform(0.03, 0.2) for part in spikes}
-    text = "-".join(blocks)
-    evaluation = Evaluation(
-        accuracy, total, 0.09, 2_000, spikes_per_layer=spikes, firing_rate_per_layer=rates
-    )
-    return EvaluationRow(candidate_id, generation, text, parents, evaluation, fitness, "", "worker-0", 3.1)
-
-
-def store_search(run: RunFolder) -> EvaluationRow:
-    run.append_evaluations(evaluation_rows())
-    rows = run.read_evaluations()
-    run.close_evaluations(rows)
-    best = max(rows, key=lambda row: (row.fitness or 0.0, -row.candidate_id))
-    cost = Cost(720.0, 1400.0, 0.0)
-    result = SearchResult(best, "evolution", -0.08, 56_210.0, len(rows), 1, 3_125, 2, cost)
-    run.write_best(result)
-    return best
-
-
-def retrain_result(label: str, architecture: str, seed: int, gain: float) -> RetrainResult:
-    history = tuple(
-        EpochRecord(
-            epoch,
-            1.9 / epoch,
-            0.70 + gain - 0.45 / epoch + 0.004 * seed,
-            44_000.0 - 500 * epoch,
-            61.0,
-            val_accuracy=0.68 + gain - 0.4 / epoch + 0.006 * seed if epoch % 3 == 0 else None,
-        )
-        for epoch in range(1, 7)
-    )
-    test = Evaluation(0.624 + gain + 0.008 * seed, 45_300.0 + 900 * seed, 0.087, 10_000, 21.4e6, 442_368.0)
-    paper = PaperProtocol(6, test.accuracy + 0.004, test.spikes)
-    cost = Cost(366.0, 700.0)
-    counts = (421_642, 45_000, 5_000, 6, 0.613 + gain)
-    return RetrainResult(label, architecture, seed, *counts, test, 21.3e-6, paper, cost, history)

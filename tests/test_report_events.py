@@ -5,28 +5,28 @@ from __future__ import annotations
 import base64
 import io
 import json
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
-from test_report import CONFIG, ENVIRONMENT, PARTS, finished_run
+from report_runs import (
+    EVENTS_PER_SAMPLE,
+    SIMULATED,
+    add_time_courses,
+    event_run,
+    finished_run,
+    store_examples,
+    time_course,
+)
 
-from pipeline.config.named import named_config
 from pipeline.json_values import to_json
 from pipeline.report.frames import GROUND_COLOUR, frames_picture, mixed_colour
 from pipeline.report.join import write_report
-from pipeline.storage.records import EventExamples
 from pipeline.storage.run_folder import ENVIRONMENT as ENVIRONMENT_FILE
-from pipeline.storage.run_folder import EVENT_EXAMPLES, REPORT_HTML, REPORT_JSON, RunFolder, metrics_of
-from snn.fitness import TimeCourse
+from pipeline.storage.run_folder import EVENT_EXAMPLES, REPORT_HTML, REPORT_JSON, RunFolder
 
-SIMULATED = "The events are SIMULATED by <a model>; no camera recorded them."
 CORRUPT = "2 of 70 recordings could not be read and were left out: seven/a.bin, nine/b.bin."
-EVENTS_PER_SAMPLE = {"min": 812.0, "median": 3_901.5, "mean": 4_016.2, "max": 8_123.0}
 
 
 def test_event_run_shows_recordings_and_time(tmp_path: Path) -> None:
@@ -137,62 +137,6 @@ def test_wall_time_of_networks_side_by_side_is_said_to_be_added_up(tmp_path: Pat
     assert page_of(several).count("<small>added up</small>") == 2
     assert "added up over 6 networks" in page_of(several)
     assert page_of(one).count("<small>added up</small>") == 1
-
-
-def event_run(
-    path: Path,
-    *,
-    notes: tuple[str, ...] = (SIMULATED,),
-    train_notes: tuple[str, ...] = (),
-    num_networks: int = 6,
-) -> RunFolder:
-    """A finished run on simulated digits: 10 classes, 4 time steps."""
-    network, data = replace(CONFIG.network, time_steps=4), named_config("demo_events").data
-    run = finished_run(path, config=replace(CONFIG, data=data, network=network))
-    splits: dict[str, Any] = {
-        name: {
-            **split,
-            "events_per_sample": EVENTS_PER_SAMPLE,
-            "notes": [*notes, *(() if name == "test" else train_notes)],
-        }
-        for name, split in ENVIRONMENT["data"].items()
-    }
-    run.write_environment({**ENVIRONMENT, "data": splits})
-    add_time_courses(run, num_steps=4)
-    for number in range(num_networks, 6):
-        (run.path / metrics_of(number)).unlink()
-    store_examples(run, moving_bars(), [f"{digit}" for digit in range(10)])
-    return run
-
-
-def add_time_courses(run: RunFolder, num_steps: int) -> None:
-    for number in run.retrained_numbers():
-        result = replace(run.read_retrained(number), time_course=time_course(num_steps, number))
-        run.write_retrained(number, result, {})
-
-
-def time_course(num_steps: int, number: int = 0) -> TimeCourse:
-    accuracy = tuple(0.62 - 0.4 / (step + 1) - 0.01 * number for step in range(num_steps))
-    spikes = {
-        part: tuple(9_000.0 * 0.8**i * (1 - 0.6 / (step + 1)) for step in range(num_steps))
-        for i, part in enumerate(PARTS)
-    }
-    return TimeCourse(accuracy, spikes)
-
-
-def moving_bars() -> NDArray[np.uint8]:
-    """Of each class a bar that moves: ON at its leading edge, OFF at its trailing one."""
-    samples = np.zeros((10, 4, 2, 34, 34), np.uint8)
-    for label in range(10):
-        for step in range(4):
-            left = 2 + 2 * label + 2 * step
-            samples[label, step, 0, 6:28, left] = 1 + label % 4
-            samples[label, step, 1, 6:28, left + 5] = 4
-    return samples
-
-
-def store_examples(run: RunFolder, samples: NDArray[np.uint8], class_names: list[str]) -> None:
-    run.write_event_examples(EventExamples(samples, tuple(class_names)))
 
 
 def page_of(run: RunFolder) -> str:

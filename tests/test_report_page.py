@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 from jinja2 import UndefinedError
 from markupsafe import escape
-from test_house import FILES, imported
-from test_report import HOSTILE, finished_run
-from test_report_events import event_run, moving_bars, store_examples
+from report_runs import HOSTILE, event_run, finished_run, moving_bars, store_examples
 
 from pipeline.report.join import write_report
 from pipeline.report.page import render_page, sections
@@ -28,16 +26,6 @@ from pipeline.storage.run_folder import (
     metrics_of,
 )
 
-MAY_IMPORT = (
-    "pipeline.report",
-    "pipeline.storage",
-    "pipeline.analysis",
-    "pipeline.config",
-    "pipeline.formats",
-    "pipeline.json_values",
-    "snn.fitness",
-    "snn.search_space",
-)
 SOURCES = (
     "class",
     "note",
@@ -98,12 +86,6 @@ def test_what_a_template_needs_and_lacks_is_an_error(tmp_path: Path, monkeypatch
     monkeypatch.setattr(type(head), "template", "cost.html.j2")
     with pytest.raises(UndefinedError, match="rows"):
         render_page(report)
-
-
-@pytest.mark.parametrize("module", [name for name in FILES if name.startswith("pipeline.report")])
-def test_report_knows_what_a_run_left_and_not_how_it_ran(module: str) -> None:
-    ours = {name for name in imported(FILES[module]) if name.split(".")[0] in ("pipeline", "snn", "launch")}
-    assert all(name.startswith(MAY_IMPORT) for name in ours)
 
 
 def put_text(run: RunFolder, source: str, text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_events import write_folder
+from data_files import write_recordings
 
 from pipeline.config.search import SearchConfig
 from pipeline.config.tree import Config, DataConfig, NetworkConfig, RetrainConfig
@@ -260,7 +260,7 @@ def test_input_shape_and_classes_are_those_of_the_samples(make_data) -> None:
 
 
 def test_settings_of_the_config_reach_the_samples_of_recordings(tmp_path: Path) -> None:
-    write_folder(tmp_path, train=4, test=1, duration=50_000, n=400)
+    write_recordings(tmp_path, train=4, test=1, duration=50_000, n=400)
     options = {"window_ms": 10, "downsample": 2, "max_count": 1, "sensor_size": (32, 30), "crop": 0}
     data = load_data(config_for("recordings", root=tmp_path, **options))
     assert data.input_shape == (2, 15, 16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from test_evolution import ask_all, make
+from toys import ask_all, make_search
 
 from pipeline.algorithms.ask_tell import ArchitectureSearch
 from pipeline.algorithms.remaining import RemainingIndices
@@ -74,7 +74,7 @@ def calls_per_candidate(search: ArchitectureSearch) -> float:
 @pytest.mark.parametrize("algorithm", ["exhaustive", "random", "evolution", "aging", "nsga2"])
 def test_work_per_candidate_does_not_grow_with_the_space(algorithm: str) -> None:
     small, large = (
-        calls_per_candidate(make(space, algorithm, max_evaluations=len(space)))
+        calls_per_candidate(make_search(space, algorithm, max_evaluations=len(space)))
         for space in (SearchSpace(4, BLOCKS), SearchSpace(5, BLOCKS))
     )
     assert large < 1.6 * small, (
@@ -84,7 +84,7 @@ def test_work_per_candidate_does_not_grow_with_the_space(algorithm: str) -> None
 
 def test_a_space_of_390_625_architectures_is_handed_out_and_answered() -> None:
     space = SearchSpace(8)
-    search = make(space, "exhaustive", num_parents=3)
+    search = make_search(space, "exhaustive", num_parents=3)
     for number, candidate in enumerate(iter(search.ask, None)):
         spikes = 100.0 + number % 1009
         search.tell(candidate.id, Evaluation(number % 997 / 1000, spikes, 0.1, 100))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ray.tune.search import Searcher
-from test_evolution import evaluate, make
+from toys import make_search, toy_evaluation
 
 from pipeline.search.answers import Answer
 from pipeline.search.evaluation_cache import EvaluationCache
@@ -23,7 +23,7 @@ from snn.search_space import Architecture
 
 
 def answer(candidate_id: int, text: str) -> Answer:
-    return Answer(candidate_id, evaluate(Architecture.parse(text)), worker="w", seconds=0.1)
+    return Answer(candidate_id, toy_evaluation(Architecture.parse(text)), worker="w", seconds=0.1)
 
 
 def drive(
@@ -55,11 +55,11 @@ def drive(
 
 
 def make_searcher(search=None, *, slots: int, known=None, **options) -> AskTellSearcher:
-    return AskTellSearcher(search or make(), Results(known), num_workers=slots, **options)
+    return AskTellSearcher(search or make_search(), Results(known), num_workers=slots, **options)
 
 
 def table(algorithm="evolution", *, slots: int, seed: int = 0, known=None, lose: int = 0):
-    searcher = make_searcher(make(algorithm=algorithm), slots=slots, known=known)
+    searcher = make_searcher(make_search(algorithm=algorithm), slots=slots, known=known)
     trials = drive(searcher, slots=slots, rng=random.Random(seed), lose=lose)
     return by_id(searcher), trials
 
@@ -146,7 +146,7 @@ def test_lost_trial_ahead_of_the_search_is_no_result() -> None:
 def test_results_that_cannot_be_stored_end_the_search(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("in the way")
     results = Results(run=RunFolder(tmp_path / "run"))
-    searcher = AskTellSearcher(make(), results, num_workers=1)
+    searcher = AskTellSearcher(make_search(), results, num_workers=1)
     suggestion = searcher.suggest("a")
     searcher.on_trial_complete("a", {"answers": [answer(*c) for c in suggestion["candidates"]]})
     assert isinstance(searcher.failure, OSError)
@@ -186,6 +186,6 @@ def test_searcher_is_pickled_without_what_cannot_be(tmp_path: Path) -> None:
     copy = pickle.loads(pickle.dumps(searcher))
     assert copy.search.state_dict() == searcher.search.state_dict()
     searcher.save(str(tmp_path / "state.json"))
-    other = make_searcher(make(seed=5), slots=2)
+    other = make_searcher(make_search(seed=5), slots=2)
     other.restore(str(tmp_path / "state.json"))
     assert [c.id for c in other.search.ranking()] == [c.id for c in searcher.search.ranking()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_network import make
+from toys import make_network
 
 from snn.engines.trie import evaluate_architectures
 from snn.model.time_course import measure_time_course
@@ -15,7 +15,7 @@ ARCHITECTURE = Architecture(("SRB_k3", "SCB_k5", "skip_connect", "SRB_k5", "SCB_
 
 @pytest.mark.parametrize("events", [False, True])
 def test_last_step_has_the_accuracy_and_all_steps_the_spikes_of_the_evaluation(events: bool) -> None:
-    network = make(shape=(2, 16, 16))
+    network = make_network(shape=(2, 16, 16))
     x = torch.randn(3, 12, 2, 16, 16) if events else torch.randn(12, 2, 16, 16)
     labels = torch.arange(12) % 3
     course = measure_time_course(network, ARCHITECTURE, [(x, labels)])
@@ -28,7 +28,7 @@ def test_last_step_has_the_accuracy_and_all_steps_the_spikes_of_the_evaluation(e
 
 
 def test_readout_after_t_steps_equals_a_network_of_t_steps() -> None:
-    network, x, labels = make(shape=(2, 16, 16)), torch.randn(3, 12, 2, 16, 16), torch.arange(12) % 3
+    network, x, labels = make_network(shape=(2, 16, 16)), torch.randn(3, 12, 2, 16, 16), torch.arange(12) % 3
     course = measure_time_course(network, ARCHITECTURE, [(x, labels)])
     for steps in (1, 2):
         shorter = measure_time_course(network, ARCHITECTURE, [(x[:steps], labels)])
@@ -37,4 +37,4 @@ def test_readout_after_t_steps_equals_a_network_of_t_steps() -> None:
 
 def test_no_samples_is_an_error() -> None:
     with pytest.raises(ValueError, match="no samples"):
-        measure_time_course(make(), ARCHITECTURE, [])
+        measure_time_course(make_network(), ARCHITECTURE, [])

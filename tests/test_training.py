@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from test_network import make
+from toys import make_network
 
 from snn.data.sample_set import SampleSet
 from snn.search_space import SearchSpace
@@ -33,7 +33,7 @@ def stripes() -> SampleSet:
 
 def trainer(learning_rate: float = 5e-3, **options) -> Trainer:
     return Trainer(
-        make(), stripes(), SearchSpace(5).sample, epochs=6, batch_size=16,
+        make_network(), stripes(), SearchSpace(5).sample, epochs=6, batch_size=16,
         learning_rate=learning_rate, seed=3, device=CPU, **options,
     )  # fmt: skip
 

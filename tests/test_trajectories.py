@@ -8,7 +8,7 @@ import importlib.util
 import json
 
 import pytest
-from test_evolution import ask_all, evaluate, make
+from toys import ask_all, make_search, toy_evaluation
 
 from pipeline.algorithms.ask_tell import ArchitectureSearch
 from snn.search_space import SearchSpace
@@ -51,7 +51,7 @@ def candidates(search: ArchitectureSearch, num_failed: int = 0) -> list[list]:
     while asked := ask_all(search):
         for candidate in asked:
             failed = candidate.id % 10 < num_failed
-            search.tell(candidate.id, None if failed else evaluate(candidate.architecture))
+            search.tell(candidate.id, None if failed else toy_evaluation(candidate.architecture))
     assert search.finished
     return [[c.id, c.generation, str(c.architecture), list(c.parents)] for c in search.candidates]
 
@@ -61,7 +61,7 @@ def digest(trajectories: list) -> str:
 
 
 def trajectories(algorithm: str, num_failed: int = 0, **changes) -> list[list[list]]:
-    return [candidates(make(algorithm=algorithm, seed=seed, **changes), num_failed) for seed in SEEDS]
+    return [candidates(make_search(algorithm=algorithm, seed=seed, **changes), num_failed) for seed in SEEDS]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -78,4 +78,4 @@ def test_trajectory_is_the_recorded_one(algorithm: str, case: str) -> None:
 
 @pytest.mark.parametrize("seed", FIRST_RECORDED)
 def test_evolution_is_that_of_the_first_version(seed: int) -> None:
-    assert digest(candidates(make(seed=seed))) == FIRST_RECORDED[seed]
+    assert digest(candidates(make_search(seed=seed))) == FIRST_RECORDED[seed]

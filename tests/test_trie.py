@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from test_network import make
+from toys import make_network
 
 from snn.data.sample_set import SampleSet
 from snn.engines.engine import make_inference
@@ -32,7 +32,7 @@ def samples() -> SampleSet:
 
 @pytest.mark.parametrize("engine", ["event_driven", "dense"])
 def test_shared_prefixes_give_identical_results(samples: SampleSet, engine: EngineName) -> None:
-    network = make_inference(make(), engine)
+    network = make_inference(make_network(), engine)
     rng = random.Random(0)
     architectures = [SearchSpace(5).sample(rng) for _ in range(30)]
     together = evaluate_architectures(network, architectures, samples.batches(8, CPU))
@@ -44,12 +44,15 @@ def test_shared_prefixes_give_identical_results(samples: SampleSet, engine: Engi
 @pytest.mark.parametrize("batch_size", [1, 7, 23])
 def test_results_do_not_depend_on_the_batch_size(samples: SampleSet, batch_size: int) -> None:
     architectures = [Architecture((block,) * 5) for block in AUTOSNN_BLOCKS]
-    expected = evaluate_architectures(make(), architectures, samples.batches(10, CPU))
-    assert evaluate_architectures(make(), architectures, samples.batches(batch_size, CPU)) == expected
+    expected = evaluate_architectures(make_network(), architectures, samples.batches(10, CPU))
+    assert evaluate_architectures(make_network(), architectures, samples.batches(batch_size, CPU)) == expected
 
 
 def test_evaluation_agrees_with_forward_and_the_spike_record(samples: SampleSet) -> None:
-    network, architecture = make(), Architecture(("SRB_k3", "SCB_k5", "skip_connect", "SRB_k5", "SCB_k3"))
+    network, architecture = (
+        make_network(),
+        Architecture(("SRB_k3", "SCB_k5", "skip_connect", "SRB_k5", "SCB_k3")),
+    )
     (images, labels), *_ = samples.batches(23, CPU)
     with torch.inference_mode(), record_spikes(network) as record:
         predicted = predictions(network(images, architecture))
@@ -65,7 +68,7 @@ def test_evaluation_agrees_with_forward_and_the_spike_record(samples: SampleSet)
 
 
 def test_evaluation_leaves_weights_and_statistics_unchanged(samples: SampleSet) -> None:
-    network = make()
+    network = make_network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     evaluate_architectures(network, [Architecture(("SRB_k3",) * 5)], samples.batches(8, CPU))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -77,14 +80,14 @@ def test_whole_space_needs_a_quarter_of_the_block_runs() -> None:
 
 def test_no_samples_is_an_error() -> None:
     with pytest.raises(ValueError, match="no samples"):
-        evaluate_architectures(make(), [Architecture(("SRB_k3",) * 5)], [])
+        evaluate_architectures(make_network(), [Architecture(("SRB_k3",) * 5)], [])
 
 
 @pytest.mark.parametrize("engine", ["event_driven", "dense"])
 def test_stopped_architecture_keeps_its_partial_result_and_changes_no_other(
     samples: SampleSet, engine: EngineName
 ) -> None:
-    network = make_inference(make(), engine)
+    network = make_inference(make_network(), engine)
     architectures = [SearchSpace(5).sample(random.Random(i)) for i in range(12)]
     whole = evaluate_architectures(network, architectures, samples.batches(8, CPU))
     middle = sorted(result.spikes for result in whole)[6]
