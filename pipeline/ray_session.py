@@ -16,8 +16,8 @@ from ray._private import ray_constants
 from pipeline.config.tree import Config, RayConfig
 from pipeline.console import LOG_VARIABLE
 
-# glibc returns large tensors to the kernel at each free and pays for fresh pages at the next one; with
-# these, workers keep their memory.
+# glibc returns large tensors to the kernel at each free and pays for fresh pages at the next one; these
+# settings make workers keep their memory.
 WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(2**32),
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
@@ -30,12 +30,12 @@ WORKER_ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Resources:
-    """What the cluster gives to a run.
+    """The part of the cluster that a run uses.
 
     Attributes:
-        num_workers: Workers at once.
-        gpus_per_worker: GPUs of each, fractions allowed.
-        training_gpus: GPUs of one training, 0 or 1.
+        num_workers: Workers that run in parallel.
+        gpus_per_worker: GPUs per worker, fractions allowed.
+        training_gpus: GPUs per training, 0 or 1.
         cpus_per_node: CPUs of the largest node.
     """
 
@@ -50,7 +50,7 @@ def ray_session(config: Config) -> Iterator[Resources]:
     """Connects to Ray, or starts it here and stops it at the end; opened once per command.
 
     Raises:
-        ConnectionError: `ray.address` names a cluster that does not answer.
+        ConnectionError: No cluster answers at `ray.address`.
     """
     _connect(config.ray)
     try:
@@ -61,7 +61,7 @@ def ray_session(config: Config) -> Iterator[Resources]:
 
 def _connect(settings: RayConfig) -> None:
     os.environ.update(WORKER_ENVIRONMENT)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are reported by the searcher
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the searcher reports failures
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {
         "runtime_env": _runtime_env(),
@@ -90,10 +90,10 @@ def _connect(settings: RayConfig) -> None:
 
 
 def _stay_on_loopback() -> None:
-    """Lets a Ray of our own listen on 127.0.0.1 alone.
+    """Makes a Ray started here listen on 127.0.0.1 only.
 
-    Ray turns a node address of 127.0.0.1 into the machine's public one unless this switch, which it keeps
-    for desktops, says that no other machine will join.
+    Ray replaces a node address of 127.0.0.1 by the machine's public one unless this switch, meant for
+    desktops, says that no other machine will join.
     """
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
@@ -109,7 +109,7 @@ def _runtime_env() -> dict[str, Any]:
 
 
 def _python_path() -> str:
-    """Workers import the project from where the driver did."""
+    """Makes workers import the project from the driver's location."""
     project = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return os.pathsep.join(filter(None, [project, os.environ.get("PYTHONPATH", "")]))
 

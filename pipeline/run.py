@@ -1,4 +1,4 @@
-"""The stages in order; what is finished is not done again. What the command line calls."""
+"""The stages in order, each only if it is not finished; the functions that the command line calls."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class Stage:
 
     Attributes:
         title: Its line on the terminal.
-        finished: Whether nothing is left to do.
-        run: Does what is left, on the resources of the cluster.
+        finished: Whether all its results exist.
+        run: Runs it on the resources of the cluster.
     """
 
     title: str
@@ -125,12 +125,12 @@ STAGES: dict[str, Stage] = {
 
 
 def run_transfer(source: RunFolder, text: str, run: RunFolder, config: Config) -> None:
-    """Trains an architecture that was searched in one run on the data set of another config.
+    """Retrains an architecture that one run found on the data set of another config.
 
     Args:
         source: The run that searched.
-        text: "best" for its chosen architecture, or the name or text of one.
-        run: Where the retrained networks go.
+        text: "best" for its choice, or the name or text of an architecture.
+        run: Run folder of the retrained networks.
         config: Data set, backbone and training; its own list of architectures is replaced.
     """
     source.read_config()  # raises unless `source` is a run
@@ -160,10 +160,10 @@ def run_import(run: RunFolder, config: Config, checkpoint: Path) -> None:
 
 
 def evaluate(run: RunFolder, config: Config, text: str) -> None:
-    """Scores one architecture with the super-network's weights on D_val and prints what came out.
+    """Scores one architecture with the super-network's weights on D_val and prints the results.
 
     Raises:
-        ValueError: The text is no architecture of this backbone, or the weights were damaged.
+        ValueError: The text is not an architecture of this backbone, or the weights are damaged.
         FileNotFoundError: The run has no super-network yet.
     """
     import torch

@@ -1,4 +1,4 @@
-"""Searches that are disturbed, by real faults but for one: they end with the same table all the same."""
+"""Disturbed searches end with the table of an undisturbed one; all faults but one are real."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ FAULTS = json.loads((HERE / "faults.json").read_text())
 
 
 class Hook:
-    """Lets the modules that `WRAPPED` names be changed as soon as they are loaded."""
+    """Wraps the modules that `WRAPPED` names as soon as they are loaded."""
 
     def find_spec(self, name, path, target=None):
         wrap = WRAPPED.pop(name, None)
@@ -129,7 +129,7 @@ def read():
 
 
 def wait_for_processes(number):
-    """Until so many have begun to evaluate; otherwise one may be done with all before another starts."""
+    """Waits until this many evaluate; otherwise one may finish everything before another starts."""
     while len({note["pid"] for note in read()}) < number:
         time.sleep(0.05)
 
@@ -204,7 +204,7 @@ class Search:
     folder: Path
 
     def meets(self, **faults: Any) -> None:
-        """From the next start on the search meets these faults."""
+        """Sets the faults of the searches started from now on."""
         self.folder.mkdir(exist_ok=True)
         (self.folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
         (self.folder / "faults.json").write_text(json.dumps(faults))
@@ -221,7 +221,7 @@ class Search:
         )
 
     def finish(self, process: subprocess.Popen[str] | None = None, *, status: int = 0) -> str:
-        """Waits for the search to end by itself; nothing of it is left but what belongs into the folder."""
+        """Waits for the search to end and checks that it leaves no process and no temporary file."""
         process = process or self.start()
         try:
             output, errors = process.communicate(timeout=LONGEST_RUN)
@@ -234,7 +234,7 @@ class Search:
         return errors
 
     def evaluated(self) -> list[dict[str, Any]]:
-        """What began to be evaluated: process, node and architectures of each group."""
+        """Process, node and architectures of each group whose evaluation has begun."""
         log = self.folder / "log.jsonl"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
@@ -243,18 +243,18 @@ class Search:
         return self.evaluated()
 
     def first_to(self, name: str) -> int:
-        """The process that a fault of this kind happened to."""
+        """The process that met a fault of this kind."""
         return int((self.folder / name).read_text())
 
     def took_over_from(self, pid: int) -> bool:
-        """Whether another process evaluated what a process had begun last."""
+        """Whether another process evaluated the last group that a process began."""
         lines = self.evaluated()
         last = max(i for i, line in enumerate(lines) if line["pid"] == pid)
         begun = lines[last]["architectures"]
         return any(line["pid"] != pid and line["architectures"] == begun for line in lines[last + 1 :])
 
     def processes(self) -> list[psutil.Process]:
-        """All processes that searches of this folder started and that still run."""
+        """Running processes that searches of this folder started."""
         return [p for p in psutil.process_iter() if str(self.folder) in python_path(p)]
 
     def table(self) -> list[dict[str, Any]]:
@@ -313,7 +313,7 @@ def write_supernet(run: RunFolder, config: Config) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Search:
-    """The search that nothing disturbs."""
+    """The undisturbed search."""
     folder = tmp_path_factory.mktemp("whole")
     search = Search(RunFolder(folder / "run"), folder / "faults")
     write_supernet(search.run, tiny_config())
@@ -327,7 +327,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Search:
 
 @pytest.fixture
 def disturbed(whole: Search, tmp_path: Path) -> Iterator[Search]:
-    """The same search, not begun yet."""
+    """The same search before its start."""
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     for name in (CONFIG, SUPERNET, SUPERNET_WEIGHTS):

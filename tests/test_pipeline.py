@@ -111,7 +111,7 @@ def test_finished_stages_are_not_done_again_and_another_config_is_refused(whole_
 
 
 def start_and_wait_for(run_dir: Path, pattern: str, number: int) -> subprocess.Popen:
-    """Starts the tiny run and returns when it has written so many files of a pattern."""
+    """Starts the tiny run and returns once it has written this many files that match a pattern."""
     process = subprocess.Popen(
         command("run", "demo", "--run-dir", run_dir, *TINY),
         cwd=ROOT,

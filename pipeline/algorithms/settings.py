@@ -20,14 +20,14 @@ class SearchSettings:
     """
 
     algorithm: AlgorithmName = "evolution"
-    """`evolution` as in the paper; `exhaustive` scores the whole space; `random` draws all at once;
+    """`evolution` as in the paper; `exhaustive` scores the whole space; `random` samples uniformly;
     `aging` is regularised evolution; `nsga2` optimises accuracy and spikes; `optuna` is its TPE sampler."""
     spike_exponent: float = -0.08
     """lambda of the fitness accuracy * (spikes / reference) ** lambda; more negative saves more spikes."""
     more_exponents: tuple[float, ...] = ()
     """Further lambdas `evolution` searches for at once: parents come in turn from each lambda's ranking."""
     max_spikes: float | None = None
-    """Spike budget, mean spikes per sample: a candidate above it is chosen only if all others are, too."""
+    """Spike budget, mean spikes per sample: one above it is chosen only if all candidates are above it."""
     population_size: int = 20
     """Candidates of a generation."""
     num_parents: int = 10
@@ -35,7 +35,7 @@ class SearchSettings:
     num_mutants: int = 10
     """Candidates of a generation bred by mutation; the rest is bred by crossover."""
     mutation_probability: float = 0.2
-    """Probability of each layer of a mutant to change its block."""
+    """Probability that a layer of a mutant changes its block."""
     max_evaluations: int = 400
     """Architectures evaluated before the search ends; a smaller space ends it earlier."""
 

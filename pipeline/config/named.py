@@ -1,4 +1,4 @@
-"""The named configs: what `launch.py run NAME` starts from."""
+"""The named configs, from which `launch.py run NAME` starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of stage 2: the search algorithm, how candidates are scored, what is kept of it."""
+"""Settings of stage 2: the search algorithm and the evaluation of its candidates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.config.identity import NO_IDENTITY
 from snn.options import EngineName, Precision, at_least
 from snn.search_space import SearchSpace
 
-# Architectures of an exhaustive search; the paper's space has 3,125, with three blocks more 32,768.
+# Largest space that is searched exhaustively without asking: 5 blocks in 5 layers are 3,125, 8 are 32,768.
 LARGEST_EXHAUSTIVE = 20_000
 
 
@@ -19,23 +19,23 @@ class SearchConfig(SearchSettings):
     """Stage 2: the spike-aware search on D_val."""
 
     batch_size: int = 128
-    """Samples per forward pass; of event-driven evaluation results do not depend on it."""
+    """Samples per forward pass; results of event-driven evaluation do not depend on it."""
     engine: EngineName = "auto"
     """How candidates are evaluated: `event_driven` adds weights spike by spike on a CPU, `dense` is torch on
     any device; `auto` is event-driven on CPUs that have a C compiler."""
     precision: Precision = "float32"
     """Format of weights and potentials of the dense engine; spikes are exact in either."""
     recalibrate: int = 0
-    """Samples of D_train on which each candidate's batch-norm statistics are measured anew before it is
+    """Samples of D_train on which each candidate's batch-norm statistics are re-measured before it is
     scored (event-driven engine only); 0 uses the super-network's stored statistics, as the paper does."""
     racing: bool = False
     """`evolution` only: stop evaluating a candidate that can no longer become a parent. The search and its
-    choice stay the same; candidates given up have fewer samples in the table and are on no front."""
+    choice stay the same; stopped candidates have fewer samples in the table and are not on the front."""
     cache: bool = field(default=True, metadata=NO_IDENTITY)
-    """Keep evaluations in the user's cache and take them from there in later runs with the same weights, data
-    and settings; not part of a run's identity."""
+    """Share evaluations with other runs of the same weights, data and settings through the user's cache; not
+    part of a run's identity."""
     max_val_samples: int | None = None
-    """Score on so many samples of D_val (classes balanced) instead of all."""
+    """Score on this many samples of D_val (classes balanced) instead of all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,12 +43,12 @@ class SearchConfig(SearchSettings):
         at_least("search", 0, recalibrate=self.recalibrate)
         if self.recalibrate and self.engine == "dense":
             raise ValueError(
-                f"search.recalibrate is {self.recalibrate}, which the dense engine does not know: leave "
+                f"search.recalibrate is {self.recalibrate}, which the dense engine does not support: leave "
                 "--search.engine at event_driven, or recalibrate at 0."
             )
         if self.precision != "float32" and self.engine != "dense":
             raise ValueError(
-                f"search.precision is '{self.precision}', which only the dense engine knows: add "
+                f"search.precision is '{self.precision}', which only the dense engine supports: add "
                 "--search.engine dense, or leave precision at float32."
             )
         if self.racing and (self.algorithm != "evolution" or self.more_exponents):
@@ -60,7 +60,7 @@ class SearchConfig(SearchSettings):
 
 
 def check_exhaustive(space: SearchSpace, search: SearchConfig) -> None:
-    """Refuses an exhaustive search of a large space unless `max_evaluations` allows it by name."""
+    """Raises ValueError for a large exhaustive search unless `max_evaluations` allows its size."""
     size = len(space)
     if size <= max(LARGEST_EXHAUSTIVE, search.max_evaluations):
         return
@@ -71,5 +71,5 @@ def check_exhaustive(space: SearchSpace, search: SearchConfig) -> None:
         f"search.algorithm is 'exhaustive', but the space has {size:,} architectures ({space.num_layers} "
         f"layers of {len(space.blocks)} blocks): {runs:,} block evaluations per sample, "
         f"{runs / runs_of_paper:,.0f} times those of the paper's space. Use --search.algorithm evolution, "
-        f"fewer --network.blocks, or allow it with --search.max-evaluations {size}."
+        f"fewer --network.blocks, or allow it by --search.max-evaluations {size}."
     )

@@ -1,4 +1,4 @@
-"""A run's settings: one dataclass tree, checked at the door."""
+"""A run's settings: one tree of dataclasses that check their values when they are created."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class NetworkConfig:
             raise ValueError(f"network.v_threshold must be above 0, got {self.v_threshold}.")
         for block in self.blocks:
             check_block(block)
-        self.search_space()  # raises if the blocks make no space
+        self.search_space()  # raises if the blocks form no space
 
     def make_backbone(self, stem: StemName) -> Backbone:
         """The macro-architecture these settings describe."""
@@ -132,7 +132,7 @@ class SupernetConfig:
     learning_rate: float = 1e-3
     """Step size of Adam."""
     checkpoint_every: int = 10
-    """Epochs between checkpoints, from which an interrupted training goes on."""
+    """Epochs between checkpoints, from which an interrupted training resumes."""
 
     def __post_init__(self) -> None:
         at_least(
@@ -151,7 +151,7 @@ class RetrainConfig:
     """Stage 3: training the chosen architectures from scratch."""
 
     architectures: tuple[str, ...] = ("best", "autosnn")
-    """What is retrained: `best` is the search's choice; names and texts of architectures besides."""
+    """Architectures to retrain: `best`, the search's choice, or names or texts of architectures."""
     seeds: tuple[int, ...] = (0,)
     """One training per architecture and seed."""
     epochs: int = 600
@@ -161,13 +161,13 @@ class RetrainConfig:
     learning_rate: float = 1e-3
     """Step size of Adam."""
     learning_rate_schedule: Schedule = "constant"
-    """The paper keeps the step size constant; `cosine` lets it fall to zero."""
+    """Schedule of the learning rate: `constant` as in the paper, or `cosine` decay to zero."""
     val_fraction: float = 0.1
     """Share of the training set held out to choose the epoch that is tested."""
     eval_every: int = 1
     """Epochs between measurements on the held-out samples; the last epoch is always measured."""
     checkpoint_every: int = 10
-    """Epochs between checkpoints, from which an interrupted training goes on."""
+    """Epochs between checkpoints, from which an interrupted training resumes."""
     paper_protocol: bool = True
     """Also measure the test set at each evaluation and report its best epoch, as the paper does, labelled."""
 
@@ -192,18 +192,18 @@ class RetrainConfig:
 
 @dataclass(frozen=True)
 class RayConfig:
-    """Where the work runs; not part of a run's identity: results do not depend on it."""
+    """Where the work runs. Results do not depend on it, so it is not part of a run's identity."""
 
     address: str | None = None
     """Cluster to join (`auto`, or ray://...); None starts Ray on this machine and stops it at the end."""
     num_workers: int | None = None
-    """Trial actors that evaluate candidates at once; None takes what the cluster's CPUs (or GPUs) hold."""
+    """Trial actors that evaluate in parallel; None uses as many as the cluster's CPUs (or GPUs) allow."""
     gpus_per_worker: float | None = None
-    """GPUs of a worker, fractions allowed; None takes 1 where the cluster has GPUs and 0 elsewhere."""
+    """GPUs per worker, fractions allowed; None uses 1 if the cluster has GPUs, otherwise 0."""
     evaluation_timeout: float = 600.0
-    """Seconds an evaluation may take; a trial that takes longer has hung: its process is started anew."""
+    """Seconds an evaluation may take; after that its process is considered hung and replaced."""
     dashboard: bool = False
-    """Start Ray's dashboard with a Ray of our own."""
+    """Start Ray's dashboard too, if Ray is started on this machine."""
 
     def __post_init__(self) -> None:
         at_least("ray", 1, num_workers=self.num_workers)
@@ -216,11 +216,11 @@ class Config:
     """All settings of a run."""
 
     name: str = "cifar10"
-    """Name of the config this run started from."""
+    """Name of the config that these settings started from."""
     seed: int = 0
-    """Seed of the split, of both trainings and of the search."""
+    """Seed of the splits, the super-network's training and the search."""
     threads_per_worker: int = 1
-    """CPU threads (and CPUs) of a worker; rounding depends on it, hence part of a run's identity."""
+    """CPU threads (and CPUs) per worker; part of a run's identity, as rounding depends on it."""
     training_threads: int = 2
     """CPU threads (and CPUs) of the super-network's training."""
     data: DataConfig = field(default_factory=DataConfig)

@@ -265,7 +265,7 @@ class ReplayResult:
         evaluations_to_optimum: Evaluations up to the optimum, of each seed; None if it was not found.
         evaluations_quartiles: Quartiles of them, not found being more than any number; None if not found.
         curve_evaluations: Numbers of evaluations at which the mean regret is given.
-        mean_regret: Mean regret over the seeds after so many evaluations.
+        mean_regret: Mean regret over the seeds at each of `curve_evaluations`.
     """
 
     algorithm: str

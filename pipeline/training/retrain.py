@@ -1,4 +1,4 @@
-"""Stage 3: trains the chosen architectures from scratch and tests each once."""
+"""Stage 3: trains the chosen architectures from scratch and tests each of them once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 1: trains the super-network and measures the spikes its children are compared with."""
+"""Stage 1: trains the super-network and measures the reference of the spike-aware fitness."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from snn.model.network import num_parameters
 from snn.model.reference import read_official_supernet
 from snn.search_space import AUTOSNN_BLOCKS
 
-# Paths that an imported super-network's spikes_reference is measured on.
+# Random paths on which the spikes_reference of an imported super-network is measured.
 _NUM_REFERENCE_PATHS = 64
 
 
@@ -84,12 +84,12 @@ def import_checkpoint(run: RunFolder, config: Config, checkpoint: Path) -> Super
     data = load_data(config)
     expected = ("AutoSNN", official.channels, AUTOSNN_BLOCKS, official.num_classes, official.in_channels)
     network = config.network
-    found = (network.backbone, network.channels, network.blocks, data.num_classes, data.input_shape[0])
-    if found != expected:
+    actual = (network.backbone, network.channels, network.blocks, data.num_classes, data.input_shape[0])
+    if actual != expected:
         names = ("backbone", "channels", "blocks", "classes", "input channels")
         differences = [
             f"{name} {theirs} there, {ours} in the run"
-            for name, theirs, ours in zip(names, expected, found, strict=True)
+            for name, theirs, ours in zip(names, expected, actual, strict=True)
             if theirs != ours
         ]
         raise ValueError(
@@ -120,7 +120,7 @@ def reuse_supernet(run: RunFolder, data: RunData, source: RunFolder) -> None:
 
     Raises:
         FileNotFoundError: The other run has no super-network.
-        ValueError: It was trained with other settings or on other data, or its weights were damaged.
+        ValueError: It was trained with other settings or on other data, or its weights are damaged.
     """
     result = source.read_supernet()
     trained_on = source.read_environment()["data"]["D_train"]["fingerprint"]
@@ -131,7 +131,7 @@ def reuse_supernet(run: RunFolder, data: RunData, source: RunFolder) -> None:
     if differences:
         raise ValueError(
             f"The super-network of '{source.path}' was trained with other settings:\n{differences}\n"
-            "Give the same ones, or train another one without --reuse-supernet."
+            "Use the same settings, or train a super-network by leaving --reuse-supernet out."
         )
     run.copy_supernet_weights(source)
     run.write_supernet(replace(result, source=f"trained in {source.path}"))
@@ -139,7 +139,7 @@ def reuse_supernet(run: RunFolder, data: RunData, source: RunFolder) -> None:
 
 
 def _identity(config: Config, fingerprint: str) -> dict[str, Any]:
-    """What a super-network depends on."""
+    """All that a super-network depends on, as `section.field` -> value."""
     settings = ("seed", "training_threads", "data.", "network.", "supernet.")
     kept = {key: value for key, value in config.identity().items() if key.startswith(settings)}
     return kept | {"hash of the data": fingerprint}
