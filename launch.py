@@ -116,7 +116,8 @@ class Replay:
 
     def run(self) -> None:
         from pipeline.analysis.replay import DEFAULT_ALGORITHMS, replay_run, replay_table
-        from pipeline.storage.run_folder import REPLAY, RunFolder
+        from pipeline.storage.names import REPLAY
+        from pipeline.storage.run_folder import RunFolder
 
         folder, algorithms = RunFolder(self.run_dir), self.algorithms or DEFAULT_ALGORITHMS
         results = replay_run(folder, num_seeds=self.seeds, algorithms=algorithms, budget=self.evaluations)

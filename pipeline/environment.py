@@ -8,29 +8,30 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from pipeline.data import RunData
+from pipeline.json_values import from_json
+from pipeline.storage.records import DataSplit, Environment
 from snn.engines.device import cpu_model
 
 _PACKAGES = ("torch", "ray", "spikingjelly", "numpy", "pyarrow", "tonic", "safetensors")
 
 
-def describe_environment(data: RunData) -> dict[str, Any]:
-    """The contents of environment.json."""
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in _PACKAGES},
-        "platform": platform.platform(),
-        "cpu": cpu_model(),
-        "num_cpus": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "data": data.facts(),
-    }
+def describe_environment(data: RunData) -> Environment:
+    """Describes this machine, the installed packages, the code and the data."""
+    return Environment(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=_commit(),
+        python=platform.python_version(),
+        versions={name: _version(name) for name in _PACKAGES},
+        platform=platform.platform(),
+        cpu=cpu_model(),
+        num_cpus=os.cpu_count(),
+        gpus=tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
+        data={name: from_json(facts, DataSplit) for name, facts in data.facts().items()},
+    )
 
 
 def _commit() -> str:

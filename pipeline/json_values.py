@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -40,6 +41,14 @@ def from_json(values: Any, cls: type[_T]) -> _T:
         return _converter().structure(values, cls)
     except BaseValidationError as error:
         raise ValueError("; ".join(dict.fromkeys(_messages(error, "")))) from error
+
+
+def field_names(values: Mapping[str, Any], prefix: str = "") -> set[str]:
+    """Names of all values in nested objects, joined by dots."""
+    names: set[str] = set()
+    for key, value in values.items():
+        names |= field_names(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}"}
+    return names
 
 
 @cache

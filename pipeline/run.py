@@ -15,8 +15,9 @@ from pipeline.networks import load_supernet
 from pipeline.ray_session import Resources, ray_session
 from pipeline.report.join import write_report
 from pipeline.search.stage import search
-from pipeline.storage.run_folder import REPORT_HTML, RunFolder
-from pipeline.training.retrain import planned_networks, retrain
+from pipeline.storage.names import REPORT_HTML
+from pipeline.storage.run_folder import RunFolder
+from pipeline.training.retrain import retrain, unfinished_networks
 from pipeline.training.supernet import import_checkpoint, reuse_supernet, train_supernet
 
 
@@ -70,7 +71,7 @@ class Stage:
 
     Attributes:
         title: Its line on the terminal.
-        finished: Whether all its results exist.
+        finished: Whether all its results exist; raises if one of them is damaged.
         run: Runs it on the resources of the cluster.
     """
 
@@ -113,14 +114,10 @@ def _retrain(run: RunFolder, config: Config, resources: Resources) -> None:
     say(f"  {len(results)} networks, {duration(seconds)} of training in all")
 
 
-def _all_retrained(run: RunFolder, config: Config) -> bool:
-    return set(range(len(planned_networks(config)))) <= set(run.retrained_numbers())
-
-
 STAGES: dict[str, Stage] = {
     "train-supernet": Stage("1/3 super-network", lambda run, _: run.has_supernet(), _train),
     "search": Stage("2/3 search", lambda run, _: run.has_best(), _search),
-    "retrain": Stage("3/3 retraining", _all_retrained, _retrain),
+    "retrain": Stage("3/3 retraining", lambda run, config: not unfinished_networks(run, config), _retrain),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from numpy.typing import NDArray
 
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
+from pipeline.storage.names import metrics_of
 from pipeline.storage.records import (
     Cost,
+    DataSplit,
+    Environment,
     EpochRecord,
     EvaluationRow,
     EventExamples,
@@ -22,7 +26,8 @@ from pipeline.storage.records import (
     SearchResult,
     SupernetResult,
 )
-from pipeline.storage.run_folder import RunFolder, metrics_of
+from pipeline.storage.run_folder import RunFolder
+from pipeline.storage.sealed import Sealed, seal, unseal
 from snn.fitness import Evaluation, TimeCourse, spike_aware_fitness
 
 CONFIG = replace(named_config("cifar10_small"), seed=7)
@@ -31,24 +36,20 @@ CONFIG = replace(named_config("cifar10_small"), seed=7)
 PARTS = ("stem", "layer0", "pool0", "layer1", "layer2", "pool1", "layer3", "layer4", "pool2", "head")
 
 
-ENVIRONMENT: dict[str, Any] = {
-    "commit": "0f3a9c1d",
-    "created": "2024-05-01T12:00:00Z",
-    "versions": {"torch": "2.11.0", "ray": "2.60.0"},
-    "platform": "Linux x86_64",
-    "cpu": "Some CPU",
-    "num_cpus": 2,
-    "gpus": [],
-    "data": {
-        split: {
-            "fingerprint": f"sha256-of-{split}",
-            "num_samples": 100,
-            "samples_per_class": {"cat": 50, "dog": 50},
-            "notes": ["classes are balanced"],
-        }
+ENVIRONMENT = Environment(
+    created="2024-05-01T12:00:00Z",
+    commit="0f3a9c1d",
+    python="3.11.9",
+    versions={"torch": "2.11.0", "ray": "2.60.0"},
+    platform="Linux x86_64",
+    cpu="Some CPU",
+    num_cpus=2,
+    gpus=(),
+    data={
+        split: DataSplit(f"sha256-of-{split}", 100, {"cat": 50, "dog": 50}, ("classes are balanced",))
         for split in ("train", "val", "test")
     },
-}
+)
 
 
 HOSTILE = "RuntimeError: <script>alert('x')</script> & </pre></style> \"><img src=y onerror=z>"
@@ -74,6 +75,14 @@ def finished_run(path: Path, seeds: tuple[int, ...] = (0, 1), config: Config = C
             run.write_retrained(number, retrain_result(label, str(architecture), seed, gain), {})
             number += 1
     return run
+
+
+def edit_record(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes a sealed record as its writer could have written it."""
+    sealed = unseal(path.read_bytes())
+    values = dict(sealed.values)
+    change(values)
+    path.write_bytes(seal(Sealed(values, sealed.made_with)))
 
 
 def supernet_result() -> SupernetResult:
@@ -167,15 +176,15 @@ def event_run(
     """A finished run on simulated digits: 10 classes, 4 time steps."""
     network, data = replace(CONFIG.network, time_steps=4), named_config("demo_events").data
     run = finished_run(path, config=replace(CONFIG, data=data, network=network))
-    splits: dict[str, Any] = {
-        name: {
-            **split,
-            "events_per_sample": EVENTS_PER_SAMPLE,
-            "notes": [*notes, *(() if name == "test" else train_notes)],
-        }
-        for name, split in ENVIRONMENT["data"].items()
+    splits = {
+        name: replace(
+            split,
+            events_per_sample=EVENTS_PER_SAMPLE,
+            notes=(*notes, *(() if name == "test" else train_notes)),
+        )
+        for name, split in ENVIRONMENT.data.items()
     }
-    run.write_environment({**ENVIRONMENT, "data": splits})
+    run.write_environment(replace(ENVIRONMENT, data=splits))
     add_time_courses(run, num_steps=4)
     for number in range(num_networks, 6):
         (run.path / metrics_of(number)).unlink()

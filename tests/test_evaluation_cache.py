@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from pipeline.config.named import named_config
 from pipeline.config.tree import Config
 from pipeline.data import RunData, load_data
 from pipeline.search.evaluation_cache import EvaluationCache, cache_key
+from pipeline.storage.evaluations import to_parquet
 from pipeline.storage.files import LocalFiles
 from pipeline.storage.records import EvaluationRow
 from snn.data.sample_set import SampleSet
@@ -26,6 +29,7 @@ DENSE = replace(EVENT_DRIVEN, name="dense")
 CPU = Device("cpu", "a processor")
 GPU = Device("cuda", "NVIDIA H100 80GB HBM3")
 TEXT = "SRB_k3-SRB_k3-SRB_k3-SRB_k3-SRB_k3"
+OTHER = "SCB_k5-SCB_k5-SCB_k5-SCB_k5-SCB_k5"
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +54,50 @@ def test_appended_rows_are_read_except_failures(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
-def test_damaged_file_is_skipped_with_a_warning(tmp_path: Path, caplog) -> None:
-    cache = EvaluationCache(LocalFiles(tmp_path))
+def foreign(path: Path) -> None:
+    pq.write_table(pa.table({"architecture": [TEXT], "accuracy": [0.5]}), path)
+
+
+def of_another_key(path: Path) -> None:
+    path.write_bytes(to_parquet([row(TEXT)], {"key": "other"}))
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(to_parquet([row(TEXT)], {"key": "ab"}))
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "text": lambda path: path.write_bytes(b"not parquet"),
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(to_parquet([row(TEXT)], {"key": "ab"})[:-7]),
+    "foreign": foreign,
+    "of another key": of_another_key,
+    "flipped": flipped,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_file_that_is_damaged_or_foreign_is_skipped_with_a_warning(
+    tmp_path: Path, caplog, damage: str
+) -> None:
+    cache = EvaluationCache(LocalFiles(tmp_path), "ab")
+    cache.append([row(OTHER)])
+    DAMAGES[damage](tmp_path / "0000.parquet")
+    assert list(cache.read()) == [OTHER]
+    assert "0000.parquet" in caplog.text and len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("link", ["dangling", "folder"])
+def test_what_is_no_file_is_no_evaluation(tmp_path: Path, link: str) -> None:
+    cache = EvaluationCache(LocalFiles(tmp_path), "ab")
     cache.append([row(TEXT)])
-    (tmp_path / "0000.parquet").write_bytes(b"not parquet")
+    if link == "folder":
+        (tmp_path / "0000.parquet").mkdir()
+    else:
+        (tmp_path / "0000.parquet").symlink_to(tmp_path / "nowhere")
     assert list(cache.read()) == [TEXT]
-    assert "0000.parquet" in caplog.text
 
 
 def test_unwritable_folder_stops_nothing_and_is_warned_of_once(tmp_path: Path, caplog) -> None:

@@ -28,14 +28,9 @@ from pipeline.config.search import SearchConfig
 from pipeline.config.tree import Config
 from pipeline.data import load_data
 from pipeline.networks import make_network
+from pipeline.storage.names import CONFIG, EVALUATION_PARTS, SUPERNET, SUPERNET_WEIGHTS
 from pipeline.storage.records import Cost, SupernetResult
-from pipeline.storage.run_folder import (
-    CONFIG,
-    EVALUATION_PARTS,
-    SUPERNET,
-    SUPERNET_WEIGHTS,
-    RunFolder,
-)
+from pipeline.storage.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_EVALUATIONS = 24

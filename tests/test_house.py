@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline.console": {"pipeline.formats", "pipeline.algorithms", "pipeline.storage"},
     "pipeline.ray_session": {"pipeline.config", "pipeline.console"},
     "pipeline.data": {"pipeline.config", "pipeline.storage"},
-    "pipeline.environment": {"pipeline.data"},
+    "pipeline.environment": {"pipeline.json_values", "pipeline.storage", "pipeline.data"},
     "pipeline.networks": {"pipeline.config", "pipeline.storage", "pipeline.data"},
     "pipeline.evaluate": {"pipeline.config"},
 }

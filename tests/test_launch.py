@@ -253,7 +253,7 @@ def test_configs_lists_all(status) -> None:
             ["retrain", "no/such/run", "--on=demo", "--architecture=autosnn"],
             ["error: ", "config.json' is missing"],
         ),
-        (["search", "no/such/run"], ["error: ", "start one with: python launch.py run NAME"]),
+        (["search", "no/such/run"], ["error: ", "start a run with: python launch.py run NAME"]),
     ],
 )
 def test_mistake_is_named_with_what_would_be_right(arguments: list[str], words: list[str], status) -> None:

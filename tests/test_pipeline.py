@@ -18,7 +18,8 @@ from processes import kill_family, without_times
 
 from pipeline.config.named import named_config
 from pipeline.run import run_import
-from pipeline.storage.run_folder import REPORT_HTML, SUPERNET_CHECKPOINT, RunFolder
+from pipeline.storage.names import REPORT_HTML, SUPERNET_CHECKPOINT
+from pipeline.storage.run_folder import RunFolder
 from snn.model.network import SpikingNetwork
 from snn.model.spikes import record_spikes
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, make_backbone

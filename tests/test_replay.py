@@ -25,8 +25,9 @@ from pipeline.config.named import named_config
 from pipeline.config.tree import Config
 from pipeline.json_values import to_json
 from pipeline.report.join import write_report
-from pipeline.storage.records import Cost, EvaluationRow, SearchResult
-from pipeline.storage.run_folder import REPORT_HTML, REPORT_JSON, RunFolder
+from pipeline.storage.names import REPORT_HTML, REPORT_JSON
+from pipeline.storage.records import Cost, EvaluationRow, SearchResult, SupernetResult
+from pipeline.storage.run_folder import RunFolder
 from snn.fitness import Evaluation, spike_aware_fitness
 
 REFERENCE = 20_000.0
@@ -195,6 +196,7 @@ def exhaustive_run(path: Path, config: Config, *, num_rows: int | None = None) -
     """A run folder whose search is finished with (the first of) a table."""
     run = RunFolder(path)
     run.write_config(config)
+    run.write_supernet(SupernetResult("trained", "ab", REFERENCE, 8, 2, 9, Cost()))
     rows = make_table(config)[:num_rows]
     run.close_evaluations(rows)
     best = max(rows, key=lambda row: row.fitness or 0.0)

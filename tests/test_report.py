@@ -25,11 +25,12 @@ from pipeline.report.contents_search import Candidate
 from pipeline.report.join import write_report
 from pipeline.report.page import render_page
 from pipeline.report.sections.head import result_sentence
+from pipeline.storage.names import ENVIRONMENT as ENVIRONMENT_FILE
+from pipeline.storage.names import REPORT_HTML, REPORT_JSON
 from pipeline.storage.records import (
     EpochRecord,
 )
-from pipeline.storage.run_folder import ENVIRONMENT as ENVIRONMENT_FILE
-from pipeline.storage.run_folder import REPORT_HTML, REPORT_JSON, RunFolder
+from pipeline.storage.run_folder import RunFolder
 
 
 def test_report_traces_to_config_seed_data_and_commit(tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_report_traces_to_config_seed_data_and_commit(tmp_path: Path) -> None:
     assert origin.commit == "0f3a9c1d"
     assert origin.seed == 7 and origin.retrain_seeds == (0, 1)
     assert origin.config == CONFIG.to_json()
-    assert origin.data["test"]["fingerprint"] == "sha256-of-test"
+    assert origin.data["test"].fingerprint == "sha256-of-test"
     assert origin.weights_sha256 == "ab" * 32
     assert len(origin.files) == 5 + 6
     assert all(
@@ -147,6 +148,7 @@ def test_unfinished_run_says_what_is_missing(tmp_path: Path, stages: str) -> Non
 
 def test_search_under_way_shows_what_is_evaluated_so_far(tmp_path: Path) -> None:
     run = started_run(tmp_path / "run")
+    run.write_supernet(supernet_result())
     run.append_evaluations(evaluation_rows()[:20])
     search = write_report(run).search
     assert search.best is None and search.num_evaluations == 20 and search.pareto_front

@@ -23,8 +23,9 @@ from report_runs import (
 from pipeline.json_values import to_json
 from pipeline.report.frames import GROUND_COLOUR, frames_picture, mixed_colour
 from pipeline.report.join import write_report
-from pipeline.storage.run_folder import ENVIRONMENT as ENVIRONMENT_FILE
-from pipeline.storage.run_folder import EVENT_EXAMPLES, REPORT_HTML, REPORT_JSON, RunFolder
+from pipeline.storage.names import ENVIRONMENT as ENVIRONMENT_FILE
+from pipeline.storage.names import EVENT_EXAMPLES, REPORT_HTML, REPORT_JSON
+from pipeline.storage.run_folder import RunFolder
 
 CORRUPT = "2 of 70 recordings could not be read and were left out: seven/a.bin, nine/b.bin."
 

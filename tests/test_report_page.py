@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.resources
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,18 +12,12 @@ from typing import Any
 import pytest
 from jinja2 import UndefinedError
 from markupsafe import escape
-from report_runs import HOSTILE, event_run, finished_run, moving_bars, store_examples
+from report_runs import CONFIG, HOSTILE, edit_record, event_run, finished_run, moving_bars, store_examples
 
 from pipeline.report.join import write_report
 from pipeline.report.page import render_page, sections
-from pipeline.storage.run_folder import (
-    CONFIG,
-    ENVIRONMENT,
-    REPORT_HTML,
-    SUPERNET,
-    RunFolder,
-    metrics_of,
-)
+from pipeline.storage.names import ENVIRONMENT, REPORT_HTML, SUPERNET, metrics_of
+from pipeline.storage.run_folder import RunFolder
 
 SOURCES = (
     "class",
@@ -44,8 +37,9 @@ SOURCES = (
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_hostile_text_is_shown_letter_by_letter(tmp_path: Path, source: str) -> None:
-    run = finished_run(tmp_path / "run")
-    put_text(run, source, f"{source}: {HOSTILE}")
+    text = f"{source}: {HOSTILE}"
+    run = finished_run(tmp_path / "run", config=replace(CONFIG, name=text if source == "config" else "a"))
+    put_text(run, source, text)
     page = page_of(run)
     assert escape(f"{source}: {HOSTILE}") in page
     assert HOSTILE not in page
@@ -96,13 +90,11 @@ def put_text(run: RunFolder, source: str, text: str) -> None:
         rows[rows.index(failed)] = replace(failed, **{source: text})
         run.close_evaluations(rows)
     elif source in ("label", "architecture"):
-        edit_json(run.path / metrics_of(0), lambda values: values.update({source: text}))
-    elif source == "config":
-        edit_json(run.path / CONFIG, lambda values: values.update(name=text))
+        edit_record(run.path / metrics_of(0), lambda values: values.update({source: text}))
     elif source == "supernet":
-        edit_json(run.path / SUPERNET, lambda values: values.update(source=text))
-    else:
-        edit_json(run.path / ENVIRONMENT, lambda values: put_fact(values, source, text))
+        edit_record(run.path / SUPERNET, lambda values: values.update(source=text))
+    elif source != "config":
+        edit_record(run.path / ENVIRONMENT, lambda values: put_fact(values, source, text))
 
 
 def put_fact(environment: dict[str, Any], source: str, text: str) -> None:
@@ -119,12 +111,6 @@ def put_fact(environment: dict[str, Any], source: str, text: str) -> None:
         environment["gpus"] = [text]
     else:
         environment[source] = text
-
-
-def edit_json(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    values = json.loads(path.read_text(encoding="utf-8"))
-    change(values)
-    path.write_text(json.dumps(values), encoding="utf-8")
 
 
 def page_of(run: RunFolder) -> str:

@@ -12,8 +12,9 @@ from pipeline.config.named import named_config
 from pipeline.config.tree import Config
 from pipeline.data import load_data
 from pipeline.run import open_run, run_all
+from pipeline.storage.names import SUPERNET, SUPERNET_WEIGHTS
 from pipeline.storage.records import Cost, SupernetResult
-from pipeline.storage.run_folder import SUPERNET, SUPERNET_WEIGHTS, RunFolder
+from pipeline.storage.run_folder import RunFolder
 from pipeline.training.supernet import reuse_supernet
 
 CONFIG = named_config("demo")
@@ -63,8 +64,8 @@ def test_another_training_is_refused_and_leaves_nothing(
 
 def test_other_data_of_the_same_name_are_refused(trained: RunFolder, tmp_path: Path) -> None:
     environment = trained.read_environment()
-    environment["data"]["D_train"]["fingerprint"] = "0" * 64
-    trained.write_environment(environment)
+    split = replace(environment.data["D_train"], fingerprint="0" * 64)
+    trained.write_environment(replace(environment, data={**environment.data, "D_train": split}))
     with pytest.raises(ValueError, match="hash of the data"):
         reuse_supernet(RunFolder(tmp_path / "other"), load_data(CONFIG), trained)
 

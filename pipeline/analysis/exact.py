@@ -4,15 +4,54 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from pipeline.algorithms.settings import SearchSettings
-from pipeline.storage.records import EvaluationRow, LambdaInterval, Optimum
+from pipeline.storage.records import EvaluationRow
 from snn.fitness import pareto_front, spike_aware_fitness
 from snn.search_space import SearchSpace
 
 # The lambdas that the paper studies.
 PAPER_EXPONENTS = (0.0, -0.08, -0.16, -0.24)
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The best architecture of a table under one lambda.
+
+    Attributes:
+        spike_exponent: lambda.
+        architecture: Its blocks as text; of equal ones the first of the table.
+        accuracy: Accuracy on D_val in [0, 1].
+        spikes: Mean spikes per sample.
+        fitness: Its fitness under that lambda.
+    """
+
+    spike_exponent: float
+    architecture: str
+    accuracy: float
+    spikes: float
+    fitness: float
+
+
+@dataclass(frozen=True)
+class LambdaInterval:
+    """A range of lambda and the architecture that is best everywhere in it.
+
+    Attributes:
+        lambda_from: Lower end; None is without bound.
+        lambda_to: Upper end, at most 0.
+        architecture: Its blocks as text.
+        accuracy: Accuracy on D_val in [0, 1].
+        spikes: Mean spikes per sample.
+    """
+
+    lambda_from: float | None
+    lambda_to: float
+    architecture: str
+    accuracy: float
+    spikes: float
 
 
 def holds_whole_space(rows: Sequence[EvaluationRow], space: SearchSpace) -> bool:

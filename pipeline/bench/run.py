@@ -71,7 +71,7 @@ def bench(settings: BenchSettings) -> dict[str, Any]:
     say("building the super-network")
     subject = _subject(settings)
     say(f"  {subject.source}; firing rate {100 * subject.firing_rate:.1f} %")
-    machine = describe_environment(subject.data) | {"threads": threads, "variables": _variables()}
+    machine = to_json(describe_environment(subject.data)) | {"threads": threads, "variables": _variables()}
     outcome = _Outcome()
     selected = settings.sections or SECTIONS
     for section in (section for section in SECTIONS if section in selected):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -277,7 +278,7 @@ def config_from_json(values: dict[str, Any]) -> Config:
     return from_json(values, Config)
 
 
-def list_differences(there: dict[str, Any], asked: dict[str, Any]) -> str:
+def list_differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     """One line for each setting that differs between two identities; empty if none does."""
     return "\n".join(
         f"  {key}: {there.get(key)} there, {value} asked for"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report.contents_search import Exact, Search
-from pipeline.storage.records import Cost, EpochRecord, PaperProtocol, SupernetResult
+from pipeline.storage.records import Cost, DataSplit, Environment, EpochRecord, PaperProtocol, SupernetResult
 from snn.fitness import TimeCourse
 
 
@@ -105,20 +105,20 @@ class Provenance:
         commit: Commit of the code.
         seed: Seed of split, super-network and search.
         retrain_seeds: Seeds of the retraining.
-        data: The splits as environment.json describes them.
+        data: The splits of the data; None if environment.json is missing.
         weights_sha256: Hash of the super-network's weights.
         config: All settings as JSON values.
-        environment: The whole of environment.json; empty if it is missing.
+        environment: The whole of environment.json; None if it is missing.
         files: Path within the run folder and SHA-256 of each file that was joined.
     """
 
     commit: str | None
     seed: int
     retrain_seeds: tuple[int, ...]
-    data: Any
+    data: dict[str, DataSplit] | None
     weights_sha256: str | None
     config: dict[str, Any]
-    environment: dict[str, Any]
+    environment: Environment | None
     files: dict[str, str]
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.storage.records import LambdaInterval, Optimum, ReplayResult
+from pipeline.analysis.exact import LambdaInterval, Optimum
+from pipeline.storage.records import ReplayResult
 
 
 @dataclass(frozen=True)

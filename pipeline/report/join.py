@@ -17,8 +17,7 @@ from pipeline.report.contents import Costs, Events, EventSplit, Provenance, Repo
 from pipeline.report.join_retrained import compare_architectures, join_retrained
 from pipeline.report.join_search import join_exact, join_search
 from pipeline.report.page import render_page
-from pipeline.report.splits import DataSplit, read_splits
-from pipeline.storage.records import Cost, RetrainResult, SearchResult, SupernetResult
+from pipeline.storage.records import Cost, DataSplit, RetrainResult, SearchResult, SupernetResult
 from pipeline.storage.run_folder import RunFolder
 
 _T = TypeVar("_T")
@@ -61,7 +60,7 @@ def join_report(run: RunFolder) -> Report:
         comparison=compare_architectures(networks),
         cost=_costs(supernet, result, list(retrained.values())),
         provenance=provenance,
-        events=_events(read_splits(provenance.data)) if config.data.is_events else None,
+        events=_events(provenance.data or {}) if config.data.is_events else None,
     )
     return only_finite(report)
 
@@ -109,17 +108,18 @@ def _costs(
     )
     rate = None
     if search and search.cost.wall_seconds > 0:
-        rate = search.num_evaluations / (search.cost.wall_seconds / 3600)
+        measured = search.num_evaluations - search.num_known
+        rate = measured / (search.cost.wall_seconds / 3600)
     return Costs(*stages, sum((cost for cost in stages if cost), Cost()), rate)
 
 
 def _provenance(run: RunFolder, config: Config, supernet: SupernetResult | None) -> Provenance:
-    environment = run.read_environment() if run.has_environment() else {}
+    environment = run.read_environment() if run.has_environment() else None
     return Provenance(
-        commit=environment.get("commit"),
+        commit=environment.commit if environment else None,
         seed=config.seed,
         retrain_seeds=config.retrain.seeds,
-        data=environment.get("data"),
+        data=environment.data if environment else None,
         weights_sha256=supernet.weights_sha256 if supernet else None,
         config=config.to_json(),
         environment=environment,

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.report.contents import Comparison, RetrainedNetwork, Spread
+from pipeline.storage.names import metrics_of
 from pipeline.storage.records import RetrainResult
-from pipeline.storage.run_folder import metrics_of
 
 
 def join_retrained(results: Mapping[int, RetrainResult]) -> tuple[RetrainedNetwork, ...]:

@@ -28,10 +28,12 @@ class EvaluationCache:
 
     Args:
         files: Where they are.
+        key: What they depend on, as `cache_key`; files of another key are skipped.
     """
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, key: str = "") -> None:
         self.files = files
+        self.key = key
         self._warned = False
 
     def read(self) -> dict[str, EvaluationRow]:
@@ -41,11 +43,9 @@ class EvaluationCache:
             if not name.endswith(".parquet"):
                 continue
             try:
-                in_file = from_parquet(read_bytes(self.files, name), name)
+                rows |= {row.architecture: row for row in self._in_file(name) if not row.error}
             except (OSError, ValueError) as error:
-                logger.warning("skipping a damaged file of the evaluation cache: %s", error)
-                continue
-            rows |= {row.architecture: row for row in in_file if not row.error}
+                logger.warning("skipping '%s/%s' of the evaluation cache: %s", self.files, name, error)
         return rows
 
     def append(self, rows: list[EvaluationRow]) -> None:
@@ -55,11 +55,17 @@ class EvaluationCache:
         texts = "/".join(sorted(row.architecture for row in rows))
         name = hashlib.sha256(texts.encode()).hexdigest()[:24]
         try:
-            self.files.put(f"{name}.parquet", to_parquet(rows))
+            self.files.put(f"{name}.parquet", to_parquet(rows, {"key": self.key}))
         except OSError as error:
             if not self._warned:
                 logger.warning("the evaluation cache cannot be written: %s", error.__cause__ or error)
             self._warned = True
+
+    def _in_file(self, name: str) -> list[EvaluationRow]:
+        table = from_parquet(read_bytes(self.files, name))
+        if table.made_with != {"key": self.key}:
+            raise ValueError("it holds evaluations of other weights, data or settings")
+        return table.rows
 
 
 def open_cache(
@@ -67,7 +73,7 @@ def open_cache(
 ) -> EvaluationCache:
     """The cache of a run's search, in the user's cache folder; the arguments are those of `cache_key`."""
     key = cache_key(config, data, weights_sha256=weights_sha256, engine=engine)
-    return EvaluationCache(LocalFiles(user_cache() / "evaluations" / key))
+    return EvaluationCache(LocalFiles(user_cache() / "evaluations" / key), key)
 
 
 def cache_key(config: Config, data: RunData, *, weights_sha256: str, engine: Mapping[str, Any]) -> str:

@@ -27,8 +27,9 @@ from pipeline.search.results import Results
 from pipeline.search.searcher import AskTellSearcher
 from pipeline.search.trials import run_trials
 from pipeline.search.weights import start_weights_holder
+from pipeline.storage.names import FOLDED_WEIGHTS, SUPERNET_WEIGHTS
 from pipeline.storage.records import Cost, EvaluationRow, SearchResult, SupernetResult
-from pipeline.storage.run_folder import FOLDED_WEIGHTS, SUPERNET_WEIGHTS, RunFolder
+from pipeline.storage.run_folder import RunFolder
 from snn.engines.device import Device, find_cpu, find_device
 from snn.engines.engine import EngineSpec, choose_engine, make_inference, pack_weights
 from snn.engines.inference import InferenceNetwork

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.storage.records import EvaluationRow
+from pipeline.storage.sealed import check_seal, seal_of
 from snn.fitness import Evaluation
 
 _SCHEMA = pa.schema(
@@ -33,32 +37,47 @@ _SCHEMA = pa.schema(
 )
 
 
-def to_parquet(rows: Sequence[EvaluationRow]) -> bytes:
-    """The rows as the bytes of a Parquet file.
+_SEAL = b"autosnn"  # key of the schema's metadata
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class EvaluationTable:
+    """The rows of a file, and what they were made with (`pipeline.storage.sealed`)."""
+
+    rows: list[EvaluationRow]
+    made_with: Mapping[str, Any]
+
+
+def to_parquet(rows: Sequence[EvaluationRow], made_with: Mapping[str, Any] = _NOTHING) -> bytes:
+    """The rows as the bytes of a Parquet file, sealed in the schema's metadata.
 
     Multiply-accumulates are not stored: the schema has no column for them, and they are the same for every
     architecture of a backbone.
     """
+    values = [flat(row) for row in rows]
+    schema = _SCHEMA.with_metadata({_SEAL: json.dumps(seal_of(values, made_with))})
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([flat(row) for row in rows], schema=_SCHEMA), buffer)
+    pq.write_table(pa.Table.from_pylist(values, schema=schema), buffer)
     return buffer.getvalue()
 
 
-def from_parquet(data: bytes, name: str) -> list[EvaluationRow]:
+def from_parquet(data: bytes) -> EvaluationTable:
     """Reads rows written by `to_parquet`.
 
-    Args:
-        data: The file's bytes.
-        name: The file, for the error message.
-
     Raises:
-        ValueError: The file is damaged.
+        ValueError: The file is damaged, changed since it was written, of another version or not ours; the
+            message does not name it.
     """
     try:
         table = pq.read_table(pa.BufferReader(data))
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"'{name}' is damaged ({error}); delete it and run the search again.") from error
-    return [from_flat(values) for values in table.to_pylist()]
+        rows = [from_flat(values) for values in table.to_pylist()]
+        seal_values = json.loads((table.schema.metadata or {}).get(_SEAL, "null"))
+        check_seal(seal_values, [flat(row) for row in rows])
+    except Exception as error:  # foreign and damaged files raise errors of any kind
+        reason = f"it has no column {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(reason) from error
+    return EvaluationTable(rows, seal_values["made_with"])
 
 
 def flat(row: EvaluationRow) -> dict[str, Any]:

@@ -102,8 +102,8 @@ def sha256_of(files: Files, name: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_weights(files: Files, name: str, sha256: str) -> bytes:
-    """The bytes of a weights file.
+def read_weights(files: Files, name: str, sha256: str, advice: str = "restore it") -> bytes:
+    """The bytes of a weights file; `advice` says what to do about a damaged one.
 
     Raises:
         ValueError: The file does not have the hash it was written with.
@@ -113,6 +113,6 @@ def read_weights(files: Files, name: str, sha256: str) -> bytes:
     if actual != sha256:
         raise ValueError(
             f"Weights file '{files}/{name}' has SHA-256 {actual}, expected {sha256}: it was damaged or "
-            "replaced since it was written. Restore it, or delete it with supernet.json and train again."
+            f"replaced since it was written; {advice}."
         )
     return data

@@ -11,6 +11,52 @@ from snn.fitness import Evaluation, TimeCourse
 
 
 @dataclass(frozen=True)
+class DataSplit:
+    """Facts about one split of the data.
+
+    Attributes:
+        fingerprint: Hash of the data set it was taken from.
+        num_samples: Its number of samples.
+        samples_per_class: Number of samples of each class, by name.
+        notes: Remarks on the data, such as files that could not be read.
+        events_per_sample: Min, median, mean and max of the events per sample; None for images.
+    """
+
+    fingerprint: str
+    num_samples: int
+    samples_per_class: dict[str, int]
+    notes: tuple[str, ...]
+    events_per_sample: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where the numbers of a run come from (environment.json).
+
+    Attributes:
+        created: Time of the run's start, ISO 8601 in UTC.
+        commit: Commit of the code; "unknown" outside a checkout.
+        python: Version of Python.
+        versions: Version of each package that results depend on.
+        platform: Operating system and architecture.
+        cpu: Model of the CPU.
+        num_cpus: Logical CPUs; None if unknown.
+        gpus: Names of the GPUs.
+        data: The splits by name.
+    """
+
+    created: str
+    commit: str
+    python: str
+    versions: dict[str, str]
+    platform: str
+    cpu: str
+    num_cpus: int | None
+    gpus: tuple[str, ...]
+    data: dict[str, DataSplit]
+
+
+@dataclass(frozen=True)
 class EpochRecord:
     """One epoch of a training, as drawn in the training curves.
 
@@ -190,6 +236,7 @@ class RetrainResult:
         paper_protocol: The best test epoch, where measured.
         history: Training curve.
         time_course: Accuracy and spikes over the time steps on the held-out samples, where measured.
+        weights_sha256: Hash of weights.safetensors beside it.
     """
 
     label: str
@@ -206,44 +253,7 @@ class RetrainResult:
     cost: Cost
     history: tuple[EpochRecord, ...] = ()
     time_course: TimeCourse | None = None
-
-
-@dataclass(frozen=True)
-class Optimum:
-    """The best architecture of a table under one lambda.
-
-    Attributes:
-        spike_exponent: lambda.
-        architecture: Its blocks as text; of equal ones the first of the table.
-        accuracy: Accuracy on D_val in [0, 1].
-        spikes: Mean spikes per sample.
-        fitness: Its fitness under that lambda.
-    """
-
-    spike_exponent: float
-    architecture: str
-    accuracy: float
-    spikes: float
-    fitness: float
-
-
-@dataclass(frozen=True)
-class LambdaInterval:
-    """A range of lambda and the architecture that is best everywhere in it.
-
-    Attributes:
-        lambda_from: Lower end; None is without bound.
-        lambda_to: Upper end, at most 0.
-        architecture: Its blocks as text.
-        accuracy: Accuracy on D_val in [0, 1].
-        spikes: Mean spikes per sample.
-    """
-
-    lambda_from: float | None
-    lambda_to: float
-    architecture: str
-    accuracy: float
-    spikes: float
+    weights_sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,30 @@
-"""The run folder: the name of every file in it, and how each is written, read and checked.
+"""The run folder: how each of its files is written, read and checked.
 
-A stage is finished when its last file exists.
+A stage is finished when its last file exists. Every result carries the settings it was made with and a hash
+of its content (`pipeline.storage.sealed`); one that is damaged or of other settings is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import zipfile
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.tree import Config, config_from_json, list_differences
-from pipeline.json_values import from_json, to_json
+from pipeline.json_values import field_names, from_json, to_json
+from pipeline.storage import names
 from pipeline.storage.curves import write_curves
-from pipeline.storage.evaluations import flat, from_flat, from_parquet, to_parquet
-from pipeline.storage.files import Files, LocalFiles, read_bytes, read_weights, sha256_of
+from pipeline.storage.evaluation_files import EvaluationFiles
+from pipeline.storage.evaluations import flat, from_flat
+from pipeline.storage.examples import examples_from_npz, examples_to_npz
+from pipeline.storage.files import Files, LocalFiles, read_bytes, sha256_of
+from pipeline.storage.origin import SealedFiles
 from pipeline.storage.records import (
+    Environment,
     EpochRecord,
     EvaluationRow,
     EventExamples,
@@ -29,26 +33,15 @@ from pipeline.storage.records import (
     SearchResult,
     SupernetResult,
 )
+from pipeline.storage.sealed import Sealed, seal, seal_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_T = TypeVar("_T")
+logger = logging.getLogger(__name__)
 
-CONFIG = "config.json"
-ENVIRONMENT = "environment.json"
-SUPERNET = "supernet.json"
-SUPERNET_WEIGHTS = "supernet.safetensors"
-FOLDED_WEIGHTS = "supernet_folded.safetensors"
-SUPERNET_CHECKPOINT = "supernet_checkpoint.pt"
-EVALUATIONS = "evaluations.parquet"
-EVALUATION_PARTS = "evaluations"
-BEST = "best.json"
-REPLAY = "replay.json"
-EVENT_EXAMPLES = "event_examples.npz"
-REPORT_JSON = "report.json"
-REPORT_HTML = "report.html"
-_RETRAINED = "retrained"
+_START = "start a run with: python launch.py run NAME"
+_AGAIN = "give the command again that started the run"
 
 
 class RunFolder:
@@ -62,6 +55,10 @@ class RunFolder:
     def __init__(self, path: Path, files: Files | None = None) -> None:
         self.path = Path(path)
         self.files: Files = files or LocalFiles(self.path)
+        self._sealed = SealedFiles(self.files, self.path)
+        self._evaluations = EvaluationFiles(self._sealed)
+        self._identity: Mapping[str, Any] | None = None  # of the settings, once known to be the folder's
+        self._draws_curves = True
 
     def shown(self, name: str) -> str:
         """A file's name as it is shown to people."""
@@ -71,50 +68,59 @@ class RunFolder:
         """Checks that the folder is new or was made with the same settings.
 
         Raises:
-            ValueError: The folder holds a run of other settings; the message lists the differences.
+            ValueError: The folder, or a result in a folder that lost its settings, is of other settings; the
+                message lists the differences. Or one of these files is damaged.
         """
-        if not self.files.exists(CONFIG):
-            return
-        if differences := list_differences(self.read_config().identity(), config.identity()):
-            raise ValueError(
-                f"Run folder '{self.path}' was made with other settings:\n{differences}\n"
-                "Choose another folder with --run-dir, or give the settings the folder was made with."
-            )
+        asked = config.identity()
+        if self.files.exists(names.CONFIG):
+            there: dict[str, Mapping[str, Any]] = {f"Run folder '{self.path}'": self.read_config().identity()}
+        else:
+            there = {f"Result '{self.shown(n)}'": self._sealed.made_with(n) for n in self._results()}
+        for what, settings in there.items():
+            if differences := list_differences(settings, asked):
+                raise ValueError(
+                    f"{what} was made with other settings:\n{differences}\n"
+                    "Choose another folder with --run-dir, or give the settings it was made with."
+                )
+        self._identity = asked
 
     def write_config(self, config: Config) -> None:
         """Writes the settings, unless the folder has some."""
-        if not self.files.exists(CONFIG):
-            self._write_json(CONFIG, config)
+        if not self.files.exists(names.CONFIG):
+            self.files.put(names.CONFIG, seal(Sealed(to_json(config), {})))
 
     def read_config(self) -> Config:
         """The settings the folder was made with.
 
         Raises:
-            FileNotFoundError: The folder holds no run.
-            ValueError: The file is damaged or of another version.
+            FileNotFoundError: The folder holds no run, or only its results.
+            ValueError: The file is damaged, incomplete or of another version.
         """
-        values = self._read_json(CONFIG, "start one with: python launch.py run NAME")
+        advice = _AGAIN if self._results() else _START
+        values = self._sealed.record(names.CONFIG, advice).values
         try:
-            return config_from_json(values)
+            config = config_from_json(dict(values))
+            if missing := field_names(to_json(config)) - field_names(values):
+                raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         except ValueError as error:
-            raise ValueError(f"'{self.shown(CONFIG)}' cannot be read: {error}") from error
+            raise self._sealed.damaged(names.CONFIG, error, advice) from error
+        self._identity = config.identity()
+        return config
 
     def has_environment(self) -> bool:
-        return self.files.exists(ENVIRONMENT)
+        return self.files.exists(names.ENVIRONMENT)
 
-    def write_environment(self, facts: Mapping[str, Any]) -> None:
-        self._write_json(ENVIRONMENT, facts)
+    def write_environment(self, environment: Environment) -> None:
+        self._write(names.ENVIRONMENT, environment)
 
-    def read_environment(self) -> dict[str, Any]:
-        return self._read_json(ENVIRONMENT, "start a run with: python launch.py run NAME")
+    def read_environment(self) -> Environment:
+        return self._sealed.read(names.ENVIRONMENT, Environment, _AGAIN, self._made_with())
 
     def has_event_examples(self) -> bool:
-        return self.files.exists(EVENT_EXAMPLES)
+        return self.files.exists(names.EVENT_EXAMPLES)
 
     def write_event_examples(self, examples: EventExamples) -> None:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, samples=examples.samples, class_names=np.array(examples.class_names))
-        self.files.put(EVENT_EXAMPLES, buffer.getvalue())
+        self.files.put(names.EVENT_EXAMPLES, examples_to_npz(examples))
 
     def read_event_examples(self) -> EventExamples | None:
         """The examples; None if the run has none.
@@ -124,176 +130,207 @@ class RunFolder:
         """
         if not self.has_event_examples():
             return None
-        shown = self.shown(EVENT_EXAMPLES)
         try:
-            with np.load(io.BytesIO(read_bytes(self.files, EVENT_EXAMPLES)), allow_pickle=False) as arrays:
-                samples, names = arrays["samples"], arrays["class_names"].tolist()
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(f"'{shown}' is damaged ({error}); delete it and run again.") from error
-        if samples.ndim != 5 or samples.shape[2] != 2 or len(samples) != len(names):
-            raise ValueError(
-                f"'{shown}' must hold samples [K, T, 2, H, W] and K class names, got {list(samples.shape)} "
-                f"and {len(names)} names; delete it and run again."
-            )
-        return EventExamples(samples, tuple(names))
+            return examples_from_npz(read_bytes(self.files, names.EVENT_EXAMPLES))
+        except ValueError as error:
+            raise self._sealed.damaged(names.EVENT_EXAMPLES, error, _AGAIN) from error
 
     def has_supernet(self) -> bool:
-        return self.files.exists(SUPERNET)
+        """Whether stage 1 is finished.
+
+        Raises:
+            FileNotFoundError: One of its files is missing, although others or those of a search exist.
+            ValueError: One of them is damaged or of other settings.
+        """
+        if self.files.exists(names.SUPERNET):
+            return bool(self.supernet_weights())
+        if self.has_evaluations():
+            raise FileNotFoundError(
+                f"'{self.shown(names.SUPERNET)}' is missing, but evaluations made with it exist. Restore it, "
+                "or choose another folder with --run-dir."
+            )
+        return False
 
     def write_supernet(self, result: SupernetResult) -> None:
-        self._write_json(SUPERNET, result)
+        self._write(names.SUPERNET, result)
 
     def read_supernet(self) -> SupernetResult:
         advice = f"train it with: python launch.py train-supernet {self.path}"
-        return self._read_record(SUPERNET, SupernetResult, advice)
+        return self._sealed.read(names.SUPERNET, SupernetResult, advice, self._made_with())
 
     def write_supernet_weights(self, weights: Mapping[str, Tensor]) -> str:
         """Writes a state dict and returns the SHA-256 of the file."""
-        from safetensors.torch import save
-
-        return self._put_hashed(SUPERNET_WEIGHTS, save(_contiguous(weights)))
+        return self._put_weights(names.SUPERNET_WEIGHTS, weights)
 
     def copy_supernet_weights(self, source: RunFolder) -> None:
-        """Takes over the weights of another run.
+        """Takes over the weights of another run; raises as `supernet_weights`."""
+        self.files.put(names.SUPERNET_WEIGHTS, source.supernet_weights())
+
+    def supernet_weights(self) -> bytes:
+        """The bytes of the super-network's weights.
 
         Raises:
-            ValueError: They do not have the hash they were written with.
-        """
-        data = read_weights(source.files, SUPERNET_WEIGHTS, source.read_supernet().weights_sha256)
-        self.files.put(SUPERNET_WEIGHTS, data)
-
-    def read_supernet_weights(self) -> dict[str, Tensor]:
-        """The super-network's state dict.
-
-        Raises:
+            FileNotFoundError: The run has no super-network, or its weights are missing.
             ValueError: The file does not have the hash it was written with.
         """
+        return self._sealed.weights(
+            names.SUPERNET_WEIGHTS, names.SUPERNET, self.read_supernet().weights_sha256
+        )
+
+    def read_supernet_weights(self) -> dict[str, Tensor]:
+        """The super-network's state dict; raises as `supernet_weights`."""
         from safetensors.torch import load
 
-        return load(read_weights(self.files, SUPERNET_WEIGHTS, self.read_supernet().weights_sha256))
+        return load(self.supernet_weights())
 
     def write_folded_weights(self, arrays: Mapping[str, Any]) -> str:
         """Writes weights in an engine's layout, for the length of a search; returns the file's SHA-256."""
         from safetensors.numpy import save
 
-        return self._put_hashed(FOLDED_WEIGHTS, save(dict(arrays)))
+        return self._put_hashed(names.FOLDED_WEIGHTS, save(dict(arrays)))
 
     def append_evaluations(self, rows: Sequence[EvaluationRow]) -> None:
-        """Stores the rows of one trial; each call adds a file, so that nothing earlier can be harmed."""
-        content = hashlib.sha256("/".join(row.architecture for row in rows).encode()).hexdigest()
-        name = f"{rows[0].candidate_id:06d}-{content[:8]}.parquet"
-        self.files.put(f"{EVALUATION_PARTS}/{name}", to_parquet(rows))
+        """Stores the rows of one trial."""
+        self._evaluations.append(rows, self._searched_with())
 
     def read_evaluations(self) -> list[EvaluationRow]:
-        """All rows stored so far, by candidate id; failures of an earlier attempt after the others."""
-        names = [EVALUATIONS] if self.files.exists(EVALUATIONS) else self.evaluation_parts()
-        rows = [row for name in names for row in from_parquet(read_bytes(self.files, name), self.shown(name))]
-        return sorted(rows, key=lambda row: (bool(row.error), row.candidate_id))
+        """All rows stored so far; none before a search. As `EvaluationFiles.read`."""
+        if not self.has_evaluations():
+            return []
+        finished = self.files.exists(names.BEST)
+        return self._evaluations.read(self._searched_with(), finished=finished)
+
+    def has_evaluations(self) -> bool:
+        """Whether a search was started."""
+        finished = self.files.exists(names.BEST) or self.files.exists(names.EVALUATIONS)
+        return finished or bool(self.evaluation_parts())
 
     def evaluation_parts(self) -> list[str]:
         """Names of the files of trials, while a search is not finished."""
-        return [name for name in self.files.list(EVALUATION_PARTS) if name.endswith(".parquet")]
+        return self._evaluations.parts()
 
     def close_evaluations(self, rows: Sequence[EvaluationRow]) -> None:
         """Writes the finished search's rows to evaluations.parquet and removes the parts."""
-        self.files.put(EVALUATIONS, to_parquet(sorted(rows, key=lambda row: row.candidate_id)))
-        for part in self.evaluation_parts():
-            self.files.delete(part)
+        self._evaluations.close(rows, self._searched_with())
 
     def has_best(self) -> bool:
-        return self.files.exists(BEST)
+        """Whether stage 2 is finished; raises as `read_best` and `read_evaluations` if it is damaged."""
+        return self.files.exists(names.BEST) and bool(self.read_best() and self.read_evaluations())
 
     def write_best(self, result: SearchResult) -> None:
-        self._write_json(BEST, to_json(result) | {"best": flat(result.best)})
+        values = to_json(result) | {"best": flat(result.best)}
+        self.files.put(names.BEST, seal(Sealed(values, self._searched_with())))
 
     def read_best(self) -> SearchResult:
-        values = self._read_json(BEST, f"search with: python launch.py search {self.path}")
+        advice = f"search with: python launch.py search {self.path}"
+        sealed = self._sealed.record(names.BEST, advice)
         try:
-            best = from_flat(values.pop("best"))
-            return from_json({**values, "best": to_json(best)}, SearchResult)
+            best = to_json(from_flat(sealed.values["best"]))
+            result = from_json({**sealed.values, "best": best}, SearchResult)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise self._damaged(BEST, error) from error
+            raise self._sealed.damaged(names.BEST, error, advice) from error
+        self._sealed.check_origin(names.BEST, sealed.made_with, self._searched_with())
+        return result
+
+    def write_checkpoint(self, number: int | None, state: bytes) -> None:
+        """Stores the state of a training; `number` as in `checkpoint_of`."""
+        self.files.put(names.checkpoint_of(number), seal_bytes(state, self._made_with()))
+
+    def read_checkpoint(self, number: int | None) -> bytes | None:
+        """The state of a training that was interrupted; None if there is none.
+
+        Raises:
+            ValueError: The file is damaged or of other settings.
+        """
+        name = names.checkpoint_of(number)
+        if not self.files.exists(name):
+            return None
+        state, made_with = self._sealed.state(name, "train from the start")
+        self._sealed.check_origin(name, made_with, self._made_with())
+        return state
 
     def write_curves(self, number: int | None, record: EpochRecord) -> None:
-        """Adds an epoch to the TensorBoard curves of a training; `number` as in
-        `checkpoint_of`."""
-        name = "supernet" if number is None else f"retrained-{number}"
-        write_curves(self.files, f"tensorboard/{name}", record)
+        """Adds an epoch to the TensorBoard curves of a training; `number` as in `checkpoint_of`.
+
+        An error only warns, once: no training ends for the sake of its curves.
+        """
+        try:
+            write_curves(self.files, names.curves_of(number), record)
+        except OSError as error:
+            if self._draws_curves:
+                logger.warning("the TensorBoard curves cannot be written: %s", error)
+            self._draws_curves = False
 
     def write_retrained(self, number: int, result: RetrainResult, weights: Mapping[str, Tensor]) -> None:
-        from safetensors.torch import save
-
-        self.files.put(f"{_RETRAINED}/{number}/weights.safetensors", save(_contiguous(weights)))
-        self._write_json(metrics_of(number), result)
+        """Writes the weights of a network, then its result with their hash."""
+        sha256 = self._put_weights(names.weights_of(number), weights)
+        self._write(names.metrics_of(number), replace(result, weights_sha256=sha256))
 
     def read_retrained(self, number: int) -> RetrainResult:
         advice = f"retrain with: python launch.py retrain {self.path}"
-        return self._read_record(metrics_of(number), RetrainResult, advice)
+        return self._sealed.read(names.metrics_of(number), RetrainResult, advice, self._made_with())
+
+    def retrained_weights(self, number: int) -> bytes:
+        """The bytes of a retrained network's weights; raises as `supernet_weights`."""
+        sha256 = self.read_retrained(number).weights_sha256
+        return self._sealed.weights(names.weights_of(number), names.metrics_of(number), sha256)
 
     def retrained_numbers(self) -> list[int]:
         """Numbers of the networks whose retraining is finished."""
-        parts = [name.split("/") for name in self.files.list(_RETRAINED)]
-        return sorted(int(part[1]) for part in parts if part[2:] == ["metrics.json"])
+        parts = [name.split("/") for name in self.files.list(names.RETRAINED)]
+        return sorted(int(part[1]) for part in parts if part[2:] == ["metrics.json"] and part[1].isdecimal())
 
     def write_replay(self, results: Sequence[ReplayResult]) -> None:
-        self._write_json(REPLAY, {"results": results})
+        self._write(names.REPLAY, _Replay(tuple(results)))
 
     def read_replay(self) -> list[ReplayResult]:
         """The results of a replay of search algorithms; empty if there was none."""
-        if not self.files.exists(REPLAY):
+        if not self.files.exists(names.REPLAY):
             return []
-        values = self._read_json(REPLAY, f"replay with: python launch.py replay {self.path}")
-        try:
-            return [from_json(result, ReplayResult) for result in values["results"]]
-        except (KeyError, TypeError, ValueError) as error:
-            raise self._damaged(REPLAY, error) from error
+        advice = f"replay with: python launch.py replay {self.path}"
+        return list(self._sealed.read(names.REPLAY, _Replay, advice, self._made_with()).results)
 
     def write_report(self, report: Mapping[str, Any], page: str) -> None:
-        self._write_json(REPORT_JSON, report)
-        self.files.put(REPORT_HTML, page.encode())
+        self.files.put(names.REPORT_JSON, (json.dumps(report, indent=1) + "\n").encode())
+        self.files.put(names.REPORT_HTML, page.encode())
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each file that a report's numbers come from."""
-        names = [CONFIG, ENVIRONMENT, SUPERNET, EVALUATIONS, BEST, REPLAY, EVENT_EXAMPLES]
-        names += [metrics_of(number) for number in self.retrained_numbers()]
-        return {name: sha256_of(self.files, name) for name in names if self.files.exists(name)}
+        sources = [names.CONFIG, names.ENVIRONMENT, names.SUPERNET, names.EVALUATIONS, names.BEST]
+        sources += [names.REPLAY, names.EVENT_EXAMPLES]
+        sources += [names.metrics_of(number) for number in self.retrained_numbers()]
+        return {name: sha256_of(self.files, name) for name in sources if self.files.exists(name)}
+
+    def _results(self) -> list[str]:
+        """Names of the files that say what they were made with."""
+        results = [names.ENVIRONMENT, names.SUPERNET, names.SUPERNET_CHECKPOINT, names.EVALUATIONS]
+        results += [names.BEST, names.REPLAY]
+        results += [name for name in self.files.list(names.RETRAINED) if name.endswith((".json", ".pt"))]
+        return [name for name in results if self.files.exists(name)] + self.evaluation_parts()
+
+    def _made_with(self) -> Mapping[str, Any]:
+        """What every result of the folder is made with."""
+        return self._identity or self.read_config().identity()
+
+    def _searched_with(self) -> Mapping[str, Any]:
+        """What the files of a search are made with."""
+        return {**self._made_with(), "super-network": self.read_supernet().weights_sha256}
+
+    def _write(self, name: str, record: Any) -> None:
+        self.files.put(name, seal(Sealed(to_json(record), self._made_with())))
+
+    def _put_weights(self, name: str, weights: Mapping[str, Tensor]) -> str:
+        from safetensors.torch import save
+
+        return self._put_hashed(name, save({key: value.contiguous() for key, value in weights.items()}))
 
     def _put_hashed(self, name: str, data: bytes) -> str:
         self.files.put(name, data)
         return hashlib.sha256(data).hexdigest()
 
-    def _write_json(self, name: str, values: Any) -> None:
-        self.files.put(name, (json.dumps(to_json(values), indent=1) + "\n").encode())
 
-    def _read_json(self, name: str, advice: str) -> dict[str, Any]:
-        if not self.files.exists(name):
-            raise FileNotFoundError(f"'{self.shown(name)}' is missing; {advice}")
-        try:
-            values: dict[str, Any] = json.loads(read_bytes(self.files, name))
-        except ValueError as error:  # neither text nor JSON
-            raise ValueError(f"'{self.shown(name)}' is damaged ({error}); delete it and {advice}") from error
-        return values
+@dataclass(frozen=True)
+class _Replay:
+    """The content of replay.json."""
 
-    def _read_record(self, name: str, kind: type[_T], advice: str) -> _T:
-        values = self._read_json(name, advice)
-        try:
-            return from_json(values, kind)
-        except ValueError as error:
-            raise self._damaged(name, error) from error
-
-    def _damaged(self, name: str, error: Exception) -> ValueError:
-        return ValueError(f"'{self.shown(name)}' is damaged or of another version: {error}")
-
-
-def checkpoint_of(number: int | None) -> str:
-    """Name of a training's checkpoint: of a retrained network, or of the super-network (None)."""
-    return SUPERNET_CHECKPOINT if number is None else f"{_RETRAINED}/{number}/checkpoint.pt"
-
-
-def metrics_of(number: int) -> str:
-    """Name of the file with the results of a retrained network."""
-    return f"{_RETRAINED}/{number}/metrics.json"
-
-
-def _contiguous(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.contiguous() for name, value in weights.items()}
+    results: tuple[ReplayResult, ...]

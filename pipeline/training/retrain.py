@@ -6,6 +6,7 @@ from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.formats import percent
 from pipeline.ray_session import Resources
+from pipeline.storage.names import metrics_of
 from pipeline.storage.records import EpochRecord, PaperProtocol, RetrainResult
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.job import Trained
@@ -26,12 +27,10 @@ def retrain(run: RunFolder, config: Config, resources: Resources) -> list[Retrai
         TrainingDiverged: A loss is not finite; the last good checkpoint stays.
     """
     networks = planned_networks(config)
-    finished = run.retrained_numbers()
-    plans = [
-        plan_retraining(config, number, _architecture(run, config, label), seed)
-        for number, (label, seed) in enumerate(networks)
-        if number not in finished
-    ]
+    plans = []
+    for number in unfinished_networks(run, config):
+        label, seed = networks[number]
+        plans.append(plan_retraining(config, number, _architecture(run, config, label), seed))
 
     def on_trained(plan: TrainingPlan, trained: Trained) -> None:
         assert plan.number is not None
@@ -57,6 +56,29 @@ def retrain(run: RunFolder, config: Config, resources: Resources) -> list[Retrai
 def planned_networks(config: Config) -> list[tuple[str, int]]:
     """(label, seed) of each network that is retrained; its number is its index."""
     return [(label, seed) for label in config.retrain.architectures for seed in config.retrain.seeds]
+
+
+def unfinished_networks(run: RunFolder, config: Config) -> list[int]:
+    """Numbers of the networks that are still to be retrained.
+
+    Raises:
+        FileNotFoundError: The weights of a finished one are missing.
+        ValueError: Its files are damaged or of other settings, or it is not what the search chose.
+    """
+    finished = run.retrained_numbers()
+    unfinished = []
+    for number, (label, _) in enumerate(planned_networks(config)):
+        if number not in finished:
+            unfinished.append(number)
+            continue
+        run.retrained_weights(number)
+        there, chosen = run.read_retrained(number).architecture, _architecture(run, config, label)
+        if there != str(chosen):
+            raise ValueError(
+                f"'{run.shown(metrics_of(number))}' is of {there}, but '{label}' is {chosen}. Restore the "
+                "file that belongs to it, or delete this one to train again."
+            )
+    return unfinished
 
 
 def _architecture(run: RunFolder, config: Config, label: str) -> Architecture:

@@ -122,8 +122,9 @@ def reuse_supernet(run: RunFolder, data: RunData, source: RunFolder) -> None:
         FileNotFoundError: The other run has no super-network.
         ValueError: It was trained with other settings or on other data, or its weights are damaged.
     """
+    run.check(data.config)
     result = source.read_supernet()
-    trained_on = source.read_environment()["data"]["D_train"]["fingerprint"]
+    trained_on = source.read_environment().data["D_train"].fingerprint
     differences = list_differences(
         _identity(source.read_config(), trained_on),
         _identity(data.config, data.train.fingerprint),

@@ -11,9 +11,9 @@ from typing import Any
 import ray
 
 from pipeline.console import TrainingProgress
-from pipeline.storage.files import read_bytes
+from pipeline.storage.names import checkpoint_of
 from pipeline.storage.records import EpochRecord
-from pipeline.storage.run_folder import RunFolder, checkpoint_of
+from pipeline.storage.run_folder import RunFolder
 from pipeline.training.job import Checkpoint, Event, Progress, Trained, run_training
 from pipeline.training.plan import TrainingPlan
 from snn.training.trainer import TrainingDiverged
@@ -109,9 +109,7 @@ class _Stage:
         task = ray.remote(run_training).options(
             num_cpus=self.num_threads, num_gpus=self.num_gpus, max_retries=0, num_returns="streaming"
         )
-        checkpoint = checkpoint_of(plan.number)
-        state = read_bytes(self.run.files, checkpoint) if self.run.files.exists(checkpoint) else None
-        return task.remote(plan, state, self.num_threads)
+        return task.remote(plan, self.run.read_checkpoint(plan.number), self.num_threads)
 
     def _restart(self, training: _Running, error: ray.exceptions.RayError) -> None:
         if training.starts == _STARTS_PER_TRAINING:
@@ -132,7 +130,7 @@ class _Stage:
         elif isinstance(event, EpochRecord):
             self.run.write_curves(plan.number, event)
         elif isinstance(event, Checkpoint):
-            self.run.files.put(checkpoint_of(plan.number), event.data)
+            self.run.write_checkpoint(plan.number, event.data)
         else:
             self.on_trained(plan, event)
             self.run.files.delete(checkpoint_of(plan.number))

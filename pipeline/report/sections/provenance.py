@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pipeline.report.contents import Report
-from pipeline.report.splits import DataSplit, read_splits
+from pipeline.storage.records import DataSplit
 
 Facts = tuple[tuple[str, str], ...]
 _LEFT_FACTS = 4
@@ -29,19 +29,17 @@ class Origin:
     Attributes:
         facts: Names and values, in two columns.
         has_environment: Whether environment.json was there.
-        has_data: Whether it describes the data.
         splits: The splits by name.
         show_notes: Whether notes of the data are shown here; those on events have a section of their own.
         classes: Samples of each class in each split.
         files: SHA-256 of each file that was joined, by path within the run folder.
-        versions: Version of each package; None if environment.json has none.
+        versions: Version of each package; None if environment.json is missing.
         config: All settings as JSON.
     """
 
     template: ClassVar[str] = "provenance.html.j2"
     facts: tuple[Facts, Facts]
     has_environment: bool
-    has_data: bool
     splits: dict[str, DataSplit]
     show_notes: bool
     classes: tuple[ClassCounts, ...]
@@ -53,35 +51,33 @@ class Origin:
 def provenance(report: Report) -> Origin:
     """Prepares where the numbers come from."""
     origin = report.provenance
-    facts, splits = _facts(report), read_splits(origin.data)
-    versions = origin.environment.get("versions")
+    facts, splits = _facts(report), origin.data or {}
     return Origin(
         facts=(facts[:_LEFT_FACTS], facts[_LEFT_FACTS:]),
-        has_environment=bool(origin.environment),
-        has_data=isinstance(origin.data, dict),
+        has_environment=origin.environment is not None,
         splits=splits,
         show_notes=report.events is None,
         classes=_classes(splits),
         files=origin.files,
-        versions=versions if isinstance(versions, dict) else None,
+        versions=origin.environment.versions if origin.environment else None,
         config=json.dumps(origin.config, indent=2),
     )
 
 
 def _facts(report: Report) -> Facts:
     """Names and values of what is known."""
-    origin, environment = report.provenance, report.provenance.environment
-    num_cpus = environment.get("num_cpus")
+    origin, machine = report.provenance, report.provenance.environment
+    num_cpus = machine.num_cpus if machine else None
     pairs = (
         ("Commit", origin.commit),
-        ("Created", environment.get("created")),
+        ("Created", machine and machine.created),
         ("Seed of split, search and super-network", origin.seed),
         ("Seeds of retraining", _joined(origin.retrain_seeds)),
         ("Super-network", report.supernet.source if report.supernet else None),
         ("Super-network weights, SHA-256", origin.weights_sha256),
-        ("Platform", environment.get("platform")),
-        ("CPU", _joined([environment.get("cpu"), f"{num_cpus} cores" if num_cpus else None])),
-        ("GPUs", _joined(environment.get("gpus") or ["none"])),
+        ("Platform", machine and machine.platform),
+        ("CPU", _joined([machine and machine.cpu, f"{num_cpus} cores" if num_cpus else None])),
+        ("GPUs", _joined((machine and machine.gpus) or ["none"])),
     )
     return tuple((name, str(value)) for name, value in pairs if value not in (None, ""))
 

@@ -1,0 +1,61 @@
+"""The name of every file of a run folder."""
+
+from __future__ import annotations
+
+CONFIG = "config.json"
+ENVIRONMENT = "environment.json"
+EVENT_EXAMPLES = "event_examples.npz"
+SUPERNET = "supernet.json"
+SUPERNET_WEIGHTS = "supernet.safetensors"
+SUPERNET_CHECKPOINT = "supernet_checkpoint.pt"
+FOLDED_WEIGHTS = "supernet_folded.safetensors"
+EVALUATION_PARTS = "evaluations"
+EVALUATIONS = "evaluations.parquet"
+BEST = "best.json"
+REPLAY = "replay.json"
+RETRAINED = "retrained"
+CURVES = "tensorboard"
+REPORT_JSON = "report.json"
+REPORT_HTML = "report.html"
+
+
+def metrics_of(number: int) -> str:
+    """The results of a retrained network."""
+    return f"{RETRAINED}/{number}/metrics.json"
+
+
+def weights_of(number: int) -> str:
+    """The weights of a retrained network."""
+    return f"{RETRAINED}/{number}/weights.safetensors"
+
+
+def checkpoint_of(number: int | None) -> str:
+    """A training's checkpoint: of a retrained network, or of the super-network (None)."""
+    return SUPERNET_CHECKPOINT if number is None else f"{RETRAINED}/{number}/checkpoint.pt"
+
+
+def curves_of(number: int | None) -> str:
+    """The folder of a training's curves; `number` as in `checkpoint_of`."""
+    return f"{CURVES}/{'supernet' if number is None else f'retrained-{number}'}"
+
+
+FILES = (
+    CONFIG,
+    ENVIRONMENT,
+    EVENT_EXAMPLES,
+    SUPERNET,
+    SUPERNET_WEIGHTS,
+    SUPERNET_CHECKPOINT,
+    FOLDED_WEIGHTS,
+    f"{EVALUATION_PARTS}/*.parquet",
+    EVALUATIONS,
+    BEST,
+    REPLAY,
+    f"{RETRAINED}/*/metrics.json",
+    f"{RETRAINED}/*/weights.safetensors",
+    f"{RETRAINED}/*/checkpoint.pt",
+    f"{CURVES}/*/*",
+    REPORT_JSON,
+    REPORT_HTML,
+)
+"""Patterns of all files that a run may hold."""
