@@ -55,10 +55,10 @@ def to_parquet(rows: Sequence[EvaluationRow], made_with: Mapping[str, Any] = _NO
     Multiply-accumulates are not stored: the schema has no column for them, and they are the same for every
     architecture of a backbone.
     """
-    values = [flat(row) for row in rows]
-    schema = _SCHEMA.with_metadata({_SEAL: json.dumps(seal_of(values, made_with))})
+    table = pa.Table.from_pylist([flat(row) for row in rows], schema=_SCHEMA)
+    seal_values = seal_of([flat(row) for row in _rows(table)], made_with)
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(values, schema=schema), buffer)
+    pq.write_table(table.replace_schema_metadata({_SEAL: json.dumps(seal_values)}), buffer)
     return buffer.getvalue()
 
 
@@ -71,13 +71,17 @@ def from_parquet(data: bytes) -> EvaluationTable:
     """
     try:
         table = pq.read_table(pa.BufferReader(data))
-        rows = [from_flat(values) for values in table.to_pylist()]
+        rows = _rows(table)
         seal_values = json.loads((table.schema.metadata or {}).get(_SEAL, "null"))
         check_seal(seal_values, [flat(row) for row in rows])
     except Exception as error:  # foreign and damaged files raise errors of any kind
         reason = f"it has no column {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(reason) from error
     return EvaluationTable(rows, seal_values["made_with"])
+
+
+def _rows(table: pa.Table) -> list[EvaluationRow]:
+    return [from_flat(values) for values in table.to_pylist()]
 
 
 def flat(row: EvaluationRow) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class LocalFiles:
         (self.root / name).unlink(missing_ok=True)
 
     def exists(self, name: str) -> bool:
-        return (self.root / name).is_file()
+        return (self.root / name).exists()
 
 
 def read_bytes(files: Files, name: str) -> bytes:
