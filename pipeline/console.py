@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 from tqdm import tqdm
 
 from pipeline.formats import duration, percent
+from pipeline.interruption import ProcessLost, Terminated, interruptible, interruption
 
 if TYPE_CHECKING:
     from pipeline.algorithms.ask_tell import ArchitectureSearch
@@ -38,32 +39,51 @@ def say(text: str, stream: TextIO | None = None) -> None:
 
 
 def run_command(run: Callable[[], None], *, resume: Sequence[str] = ()) -> int:
-    """Configures logging, runs a command and returns its exit status: 0, 2 after an error, 130 after Ctrl-C.
+    """Configures logging, runs a command and returns its exit status.
+
+    It is 0, 2 after an error, 130 after Ctrl-C, and 128 more than the number of a signal that ended it.
 
     Args:
         run: The command. Its ValueError, OSError or RuntimeError is shown as one message; with
             AUTOSNN_TRACEBACK set it is raised.
-        resume: Arguments of launch.py that resume the command, shown after Ctrl-C.
+        resume: Arguments of launch.py that resume the command, shown where that makes sense.
     """
-    try:
+
+    def report(error: BaseException) -> int:
+        return _report(error, resume)
+
+    with interruptible(report):
         try:
-            configure_logging()
-            run()
-        finally:
-            sys.stdout.flush()
-    except (ValueError, OSError, RuntimeError) as error:
-        if isinstance(error, BrokenPipeError) and _reader_left():
-            return _READER_LEFT
-        if os.environ.get("AUTOSNN_TRACEBACK"):
-            raise
-        say(f"error: {error}", sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        if resume:
-            command = f"python launch.py {shlex.join(resume)}"
-            say(f"\ninterrupted; finished work is kept. Resume with: {command}", sys.stderr)
-        return 130
+            try:
+                configure_logging()
+                run()
+            finally:
+                sys.stdout.flush()
+        except BaseException as error:
+            cause = interruption() or error
+            if isinstance(cause, BrokenPipeError) and _reader_left():
+                return _READER_LEFT
+            shown = isinstance(cause, KeyboardInterrupt | ValueError | OSError | RuntimeError)
+            if not shown or (isinstance(cause, Exception) and os.environ.get("AUTOSNN_TRACEBACK")):
+                raise
+            status = report(cause)
+            if isinstance(cause, ProcessLost):
+                os._exit(status)  # at its exit, Ray would wait for what is lost
+            return status
     return 0
+
+
+def _report(error: BaseException, resume: Sequence[str]) -> int:
+    """Says why a command ended and how to go on; returns its exit status."""
+    command = f"Resume with: python launch.py {shlex.join(resume)}"
+    if isinstance(error, KeyboardInterrupt):
+        if resume:
+            say(f"\ninterrupted; finished work is kept. {command}", sys.stderr)
+        return error.status if isinstance(error, Terminated) else 130
+    say(f"error: {error}", sys.stderr)
+    if isinstance(error, ProcessLost) and resume:
+        say(f"Finished work is kept. {command}", sys.stderr)
+    return 2
 
 
 def configure_logging() -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray._private import ray_constants
 
-from pipeline.config.tree import Config, RayConfig
+from pipeline.config.tree import Config
 from pipeline.console import LOG_VARIABLE
+from pipeline.interruption import catch_signals
+from pipeline.local_ray import local_ray
 
 # glibc returns large tensors to the kernel at each free and pays for fresh pages at the next one; these
 # settings make workers keep their memory.
@@ -37,12 +38,14 @@ class Resources:
         gpus_per_worker: GPUs per worker, fractions allowed.
         training_gpus: GPUs per training, 0 or 1.
         cpus_per_node: CPUs of the largest node.
+        gpus_per_node: GPUs of the node that has most.
     """
 
     num_workers: int
     gpus_per_worker: float
     training_gpus: int
     cpus_per_node: int
+    gpus_per_node: float
 
 
 @contextmanager
@@ -51,52 +54,60 @@ def ray_session(config: Config) -> Iterator[Resources]:
 
     Raises:
         ConnectionError: No cluster answers at `ray.address`.
+        ValueError: A worker needs more than this machine has.
+        ProcessLost: A Ray that was started here died.
     """
-    _connect(config.ray)
-    try:
-        yield _resources(config)
-    finally:
-        ray.shutdown()
-
-
-def _connect(settings: RayConfig) -> None:
     os.environ.update(WORKER_ENVIRONMENT)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the searcher reports failures
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the searcher reports failures
     options: dict[str, Any] = {
         "runtime_env": _runtime_env(),
         "logging_level": logging.ERROR,
         "log_to_driver": False,
         "namespace": "autosnn",
     }
-    if settings.address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        _stay_on_loopback()
-        ray.init(
-            address="local",
-            include_dashboard=settings.dashboard,
-            _node_ip_address="127.0.0.1",
-            dashboard_host="127.0.0.1",
-            **options,
-        )
-        return
+    connection = (
+        _joined(config.ray.address, options) if config.ray.address else local_ray(config.ray, options)
+    )
+    with connection:
+        resources = _resources(config)
+        if config.ray.address is None:
+            _check_fits(config, resources)
+        yield resources
+
+
+@contextmanager
+def _joined(address: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Joins a cluster that is running already."""
     try:
-        ray.init(address=settings.address, **options)
+        ray.init(address=address, **options)
     except (ConnectionError, RuntimeError) as error:
         raise ConnectionError(
-            f"ray.address is '{settings.address}', but no Ray cluster answers there: {error}. Start one with "
+            f"ray.address is '{address}', but no Ray cluster answers there: {error}. Start one with "
             "'ray start --head', or leave --ray.address out to use this machine alone."
         ) from error
+    try:
+        catch_signals()
+        yield
+    finally:
+        ray.shutdown()
 
 
-def _stay_on_loopback() -> None:
-    """Makes a Ray started here listen on 127.0.0.1 only.
-
-    Ray replaces a node address of 127.0.0.1 by the machine's public one unless this switch, meant for
-    desktops, says that no other machine will join.
-    """
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    ray_constants.ENABLE_RAY_CLUSTER = False
+def _check_fits(config: Config, resources: Resources) -> None:
+    """Raises ValueError if a worker needs more than any node can ever give."""
+    if config.threads_per_worker > resources.cpus_per_node:
+        raise ValueError(
+            f"threads_per_worker is {config.threads_per_worker}, but this machine has "
+            f"{resources.cpus_per_node} CPUs: no worker could ever start. Use fewer threads in a new run "
+            "(rounding depends on them), or go on with this one on a larger machine or a cluster "
+            "(--ray.address)."
+        )
+    if resources.gpus_per_worker > resources.gpus_per_node:
+        raise ValueError(
+            f"ray.gpus_per_worker is {resources.gpus_per_worker:g}, but this machine has "
+            f"{resources.gpus_per_node:g} GPUs: no worker could ever start. Use --ray.gpus-per-worker "
+            f"{resources.gpus_per_node:g}, or a cluster that has them (--ray.address)."
+        )
 
 
 def _runtime_env() -> dict[str, Any]:
@@ -123,9 +134,11 @@ def _resources(config: Config) -> Resources:
     fitting = math.floor(cpus / config.threads_per_worker)
     if gpus_per_worker:
         fitting = min(fitting, math.floor(gpus / gpus_per_worker))
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Resources(
         num_workers=config.ray.num_workers or max(1, fitting),
         gpus_per_worker=gpus_per_worker,
         training_gpus=min(1, math.floor(gpus)),
-        cpus_per_node=int(max(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["Alive"])),
+        cpus_per_node=int(max(node.get("CPU", 1) for node in nodes)),
+        gpus_per_node=max(node.get("GPU", 0.0) for node in nodes),
     )

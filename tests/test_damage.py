@@ -1,8 +1,8 @@
 """Every file of a run folder, damaged in every way, under every command.
 
-A command ends with the result of an undamaged folder, or it names the file: in an error, or in a warning if it
-can do without it. It changes no other file. A missing file is like a stage that is not finished, unless a later
-result was made with it. Work that would be done again is not done here: the stage says so.
+A command ends with the result of an undamaged folder, or it names the file: in an error, or in a warning if
+it can do without it. It changes no other file. A missing file is like a stage that is not finished, unless a
+later result was made with it. Work that would be done again is not done here: the stage says so.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ KNOW_RAY = {
     "pipeline.search.evaluator",
     "pipeline.search.stage",
     "pipeline.ray_session",
+    "pipeline.local_ray",
     "pipeline.training.tasks",
     "pipeline.bench.cluster",
     "pipeline.bench.weights",
@@ -52,16 +53,28 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline.config": {"pipeline.json_values", "pipeline.algorithms"},
     "pipeline.storage": {"pipeline.json_values", "pipeline.config"},
     "pipeline.analysis": {"pipeline.config", "pipeline.algorithms", "pipeline.storage"},
-    "pipeline.console": {"pipeline.formats", "pipeline.algorithms", "pipeline.storage"},
-    "pipeline.ray_session": {"pipeline.config", "pipeline.console"},
+    "pipeline.interruption": set(),
+    "pipeline.console": {
+        "pipeline.formats",
+        "pipeline.interruption",
+        "pipeline.algorithms",
+        "pipeline.storage",
+    },
+    "pipeline.local_ray": {"pipeline.config", "pipeline.interruption"},
+    "pipeline.ray_session": {
+        "pipeline.config",
+        "pipeline.interruption",
+        "pipeline.console",
+        "pipeline.local_ray",
+    },
     "pipeline.data": {"pipeline.config", "pipeline.storage"},
     "pipeline.environment": {"pipeline.json_values", "pipeline.storage", "pipeline.data"},
     "pipeline.networks": {"pipeline.config", "pipeline.storage", "pipeline.data"},
     "pipeline.evaluate": {"pipeline.config"},
 }
 _STAGE = {
-    "pipeline.formats", "pipeline.config", "pipeline.storage", "pipeline.console", "pipeline.ray_session",
-    "pipeline.data", "pipeline.networks",
+    "pipeline.formats", "pipeline.interruption", "pipeline.config", "pipeline.storage", "pipeline.console",
+    "pipeline.ray_session", "pipeline.data", "pipeline.networks",
 }  # fmt: skip
 MAY_IMPORT |= {
     "pipeline.training": _STAGE | {"pipeline.evaluate"},

@@ -18,6 +18,7 @@ from pipeline.config.tree import Config
 from pipeline.console import SearchProgress, say
 from pipeline.data import RunData, load_data
 from pipeline.formats import duration
+from pipeline.interruption import at_end
 from pipeline.networks import load_supernet
 from pipeline.ray_session import Resources
 from pipeline.search.estimate import estimate_seconds
@@ -227,16 +228,12 @@ def _weights_actor(
     """The name of the actor that hands out the weights: as stored, or packed if there is a `network`."""
     name = f"weights-{uuid.uuid4().hex}"
     file, sha256 = SUPERNET_WEIGHTS, supernet.weights_sha256
-    try:
+    with at_end(lambda: run.files.delete(FOLDED_WEIGHTS)):
         if network is not None:
             file, sha256 = FOLDED_WEIGHTS, run.write_folded_weights(pack_weights(engine, network))
         holder = start_weights_holder(run.files, file, sha256, name=name)
-        try:
-            yield name
-        finally:
-            ray.kill(holder)
-    finally:
-        run.files.delete(FOLDED_WEIGHTS)
+        yield name
+        ray.kill(holder)  # after an error it ends with the command
 
 
 def _say_how_long(

@@ -1,0 +1,133 @@
+"""Ends a command from outside: SIGTERM, SIGHUP, or the death of a process that it depends on.
+
+Each becomes an exception in the main thread, so that all that was opened is closed as after Ctrl-C. If that
+takes too long, the process ends nevertheless.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import psutil
+
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_SECONDS_TO_CLOSE = 8.0  # schedulers send SIGKILL after 10 s or more
+_SECONDS_TO_CLOSE_WHAT_IS_LOST = 3.0
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal asked the command to end.
+
+    Attributes:
+        status: Exit status of a program that the signal ends.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number
+
+
+class ProcessLost(RuntimeError):
+    """A process that the command depends on died; what needs it cannot be closed."""
+
+
+Interruption = Terminated | ProcessLost
+
+_interrupted: Interruption | None = None
+_lost: ProcessLost | None = None
+_report: Callable[[Interruption], int] | None = None
+_actions: list[Callable[[], object]] = []
+
+
+@contextmanager
+def interruptible(report: Callable[[Interruption], int]) -> Iterator[None]:
+    """Catches signals for the length of a command.
+
+    Args:
+        report: Says why the command ended and returns its exit status; called in another thread, before the
+            process ends, if closing takes too long.
+    """
+    global _interrupted, _lost, _report
+    _interrupted, _lost, _report = None, None, report
+    before = {number: signal.getsignal(number) for number in _SIGNALS} if _in_main_thread() else {}
+    catch_signals()
+    try:
+        yield
+    finally:
+        _report = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def catch_signals() -> None:
+    """Makes signals raise Terminated within a command; for use after a library installed its own handlers."""
+    if _report is not None and _in_main_thread():
+        for number in _SIGNALS:
+            signal.signal(number, _on_signal)
+
+
+def interrupt(error: ProcessLost) -> None:
+    """Raises an error in the main thread; for other threads."""
+    global _lost
+    _lost = error
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interruption() -> Interruption | None:
+    """What interrupted the command, if anything did; libraries turn it into other exceptions on its way."""
+    return _interrupted
+
+
+@contextmanager
+def at_end(action: Callable[[], object]) -> Iterator[None]:
+    """Calls an action at the end of the block, even if the process ends before that."""
+    _actions.append(action)
+    try:
+        yield
+    finally:
+        _actions.remove(action)
+        action()
+
+
+def stop_children() -> None:
+    """Kills all processes that this one started."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(children, timeout=1)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _on_signal(number: int, _frame: object) -> None:
+    global _interrupted
+    if _interrupted is not None:
+        return  # closing already
+    _interrupted = _lost or Terminated(number)
+    arguments = (_report, _interrupted)
+    threading.Thread(target=_end_if_closing_takes_long, args=arguments, daemon=True).start()
+    raise _interrupted
+
+
+def _end_if_closing_takes_long(report: Callable[[Interruption], int], error: Interruption) -> None:
+    lost = isinstance(error, ProcessLost)
+    end = time.monotonic() + (_SECONDS_TO_CLOSE_WHAT_IS_LOST if lost else _SECONDS_TO_CLOSE)
+    while time.monotonic() < end:
+        time.sleep(0.1)
+        if _report is not report:
+            return  # closed
+    stop_children()
+    for action in reversed(_actions):
+        with suppress(Exception):
+            action()
+    os._exit(report(error))
