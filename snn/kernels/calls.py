@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from snn.kernels.layout import (
     LANES,
-    Connection,
     Layer,
     SpikeLists,
     Workspace,
