@@ -271,8 +271,8 @@ def test_threshold_that_is_zero_as_float32_lets_no_padding_channel_fire() -> Non
     layer = Layer((3, 1, 1), np.zeros(8, np.float32), 0.5, 1e-50, (Connection(),))
     silence = SpikeLists(np.zeros(0, np.uint32), np.zeros(2, np.int32), 1, (3, 1, 1))
     spikes, _ = calls.fire(layer, [silence], Workspace(), "layer")
-    assert spikes.entries[: spikes.count].tolist() == [0, 1, 2]
     assert calls.count_votes(spikes, 1).tolist() == [[1, 1, 1]]
+    assert spikes.entries[: spikes.count].tolist() == [0, 1, 2]
 
 
 def test_planes_too_large_for_lists_are_not_listed() -> None:
