@@ -65,6 +65,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "LD_PRELOAD": " ".join(map(str, runtimes)),  # before Python, which is compiled without them
         "ASAN_OPTIONS": "detect_leaks=0",  # Python frees little when it ends
         "XDG_CACHE_HOME": str(folder),
+        "OMP_NUM_THREADS": "1",
     }
 
 

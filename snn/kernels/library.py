@@ -83,7 +83,7 @@ def library() -> Any:
         kernels = _load_cached(recipe) or _compile_and_load(recipe)
     except OSError as error:
         raise KernelsUnavailable(
-            f"what {recipe.compiler} makes of {_SOURCE.name} cannot be loaded: {error}"
+            f"{_SOURCE.name} cannot be compiled with {recipe.compiler} and loaded: {error}"
         ) from error
     return _declared(kernels)
 
