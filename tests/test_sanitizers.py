@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -g"
-TESTS = ("test_kernel_safety.py", "test_event_driven.py", "test_event_conv.py")
+TESTS = ("test_kernel_safety.py", "test_kernel_calls.py", "test_event_driven.py", "test_event_conv.py")
 # Errors put into a copy of the kernels, the test that meets them, and what is reported.
 ERRORS = {
     "padding fires": (
