@@ -71,7 +71,9 @@ def test_input_without_spikes_gives_zeros(calls) -> None:
     assert calls and not out.any() and not weight_gradient.any()
 
 
-@pytest.mark.parametrize("case", ["many spikes", "stride", "channels", "no gradient", "contiguous", "double"])
+@pytest.mark.parametrize(
+    "case", ["many spikes", "stride", "channels", "no gradient", "contiguous", "double", "wide"]
+)
 def test_unsupported_cases_fall_back_to_conv2d(case: str, calls) -> None:
     conv = SpikeConv2d(
         6, 12 if case == "channels" else 16, 3, stride=2 if case == "stride" else 1, bias=False
@@ -81,6 +83,8 @@ def test_unsupported_cases_fall_back_to_conv2d(case: str, calls) -> None:
         x = x.contiguous()
     if case == "double":
         conv, x = conv.double(), x.double()
+    if case == "wide":  # more columns than a list of spikes can name
+        x = spikes(4, 6, 256).reshape(1, 6, -1, 2048).contiguous(memory_format=torch.channels_last)
     with torch.set_grad_enabled(case != "no gradient"):
         out = conv(x)
     assert not calls

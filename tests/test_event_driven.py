@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from toys import make_active_network, make_batch, require_kernels
+from toys import make_active_network, make_batch, make_network, require_kernels
 
 from snn.engines.dense import DenseNetwork
 from snn.engines.engine import make_inference
@@ -148,6 +148,25 @@ def test_plane_that_is_too_large_is_refused_by_name() -> None:
     network = SpikingNetwork(structure, [("SCB_k3",)] * 5, **options)
     with pytest.raises(ValueError, match=r"1030x1030.*search.engine dense"):
         EventDrivenNetwork(network)
+
+
+@pytest.mark.parametrize("norms_apart", [False, True])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("head.weight", float("nan")),
+        ("body.layer2.SRB_k3.conv1.conv.weight", float("inf")),
+        ("body.layer2.SRB_k3.conv1.norm.running_var", float("inf")),
+        ("body.layer2.SRB_k3.neuron1.w", float("nan")),
+        ("stem.norm.running_var", -1.0),
+    ],
+)
+def test_weights_that_are_no_finite_numbers_are_refused_by_name(name, value, norms_apart) -> None:
+    network = make_network(candidates=[("SRB_k3",)] * 5, neuron="PLIF")
+    network.state_dict()[name].flatten()[:1].fill_(value)
+    folded = "stem..1.weights0" if value < 0 else name
+    with pytest.raises(ValueError, match=rf"must be finite .* of \d+ in {folded} are NaN or inf"):
+        fold(network, norms_apart=norms_apart)
 
 
 def test_layer_counts_its_neurons() -> None:

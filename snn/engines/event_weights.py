@@ -59,6 +59,9 @@ def fold(network: SpikingNetwork, *, norms_apart: bool = False) -> Arrays:
         network: The network.
         norms_apart: Fold batch norm in the stem only; elsewhere return its weight, bias and eps separately,
             as `NAME.norm{i}`, [3, C padded].
+
+    Raises:
+        ValueError: Weights or batch norms that are, or become when folded, NaN or infinite.
     """
     arrays: Arrays = {}
     modules: list[tuple[str, nn.Module, SpikingNeuron | None]] = [
@@ -74,6 +77,7 @@ def fold(network: SpikingNetwork, *, norms_apart: bool = False) -> Arrays:
         for plan in plans(name, module, neuron):
             if plan is not None:
                 arrays |= _fold_plan(plan, norms_apart=norms_apart and not name.startswith("stem"))
+    _check_finite(network, arrays)
     return arrays
 
 
@@ -125,6 +129,19 @@ def plans(name: str, module: nn.Module, neuron: SpikingNeuron | None) -> list[Pl
         return [Plan(f"{name}.1", (0,), (module,), module.neuron1)]
     assert isinstance(module, ConvNorm | nn.Linear) and neuron is not None, f"no event-driven {module}"
     return [Plan(f"{name}.1", (0,), (module,), neuron)]
+
+
+def _check_finite(network: SpikingNetwork, arrays: Arrays) -> None:
+    """Checks the folded arrays too: a negative variance, for one, is a number but has no square root."""
+    values = network.state_dict() | {name: torch.from_numpy(array) for name, array in arrays.items()}
+    for name, value in values.items():
+        wrong = int((~torch.isfinite(value)).sum())
+        if wrong:
+            raise ValueError(
+                f"The network's weights must be finite numbers, but {wrong} of {value.numel()} in {name} are "
+                "NaN or infinite: the training diverged or its file is damaged. Train the network again, "
+                "with a lower learning rate if it diverged."
+            )
 
 
 def _or_none(shortcut: nn.Module) -> nn.Module | None:

@@ -8,8 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from snn.kernels.layout import LANES, Connection, Layer, SpikeLists, Workspace
+from snn.kernels.layout import (
+    LANES,
+    Layer,
+    SpikeLists,
+    Workspace,
+    fits_entries,
+    is_plain,
+)
 from snn.kernels.library import library
+
+_MAX_SPIKES = 2**31 - 1  # offsets are int32
 
 
 class _Input(ctypes.Structure):
@@ -43,12 +52,20 @@ class _Layer(ctypes.Structure):
 def fire(
     layer: Layer, inputs: Sequence[SpikeLists], workspace: Workspace, buffer: str
 ) -> tuple[SpikeLists, int]:
-    """Spikes of a layer, stored in a `buffer` of the workspace, and its total synaptic operations."""
+    """Spikes of a layer, stored in a `buffer` of the workspace, and its total synaptic operations.
+
+    Raises:
+        ValueError: There may be more spikes than lists can hold.
+    """
     first = inputs[0]
     result = _allocate(layer.shape, len(layer.bias), first.num_samples, first.time_steps, workspace, buffer)
+    for spikes in inputs:
+        assert (spikes.num_samples, len(spikes.offsets)) == (first.num_samples, len(first.offsets))
+        assert spikes.entries is not result.entries, f"buffer {buffer} is read and written at once"
     descriptions = (_Input * len(inputs))(
-        *(_describe_input(c, s) for c, s in zip(layer.connections, inputs, strict=True))
+        *(_describe_input(layer, i, spikes) for i, spikes in enumerate(inputs))
     )
+    assert len(inputs) == len(layer.connections)
     operations = library().fire(
         first.num_samples,
         ctypes.byref(_describe_layer(layer, first.time_steps)),
@@ -73,14 +90,19 @@ def encode(
         time_steps: T.
         workspace: Scratch memory.
         buffer: Name of its buffer for the spikes.
+
+    Raises:
+        ValueError: There may be more spikes than lists can hold.
     """
     num_samples, num_frames, height, width, channels = frames.shape
-    assert num_frames in (1, time_steps) and frames.flags.c_contiguous and frames.dtype == np.float32
+    assert num_frames in (1, time_steps) and is_plain(frames, np.float32)
+    (connection,) = layer.connections
+    assert connection.weights is not None and len(connection.weights) == channels
     result = _allocate(layer.shape, len(layer.bias), num_samples, time_steps, workspace, buffer)
     library().encode(
         num_samples,
         ctypes.byref(_describe_layer(layer, time_steps)),
-        ctypes.byref(_describe_input(layer.connections[0], None)),
+        ctypes.byref(_describe_input(layer, 0, None)),
         frames.ctypes.data,
         num_frames,
         height,
@@ -99,6 +121,7 @@ def max_pool(spikes: SpikeLists, workspace: Workspace, buffer: str) -> SpikeList
     channels, height, width = spikes.shape
     shape = (channels, height // 2, width // 2)
     result = _allocate(shape, channels, spikes.num_samples, spikes.time_steps, workspace, buffer)
+    assert spikes.entries is not result.entries, f"buffer {buffer} is read and written at once"
     library().max_pool(
         len(spikes.offsets) - 1,
         spikes.entries.ctypes.data,
@@ -115,6 +138,7 @@ def max_pool(spikes: SpikeLists, workspace: Workspace, buffer: str) -> SpikeList
 
 def count_votes(spikes: SpikeLists, voters: int) -> NDArray[np.int32]:
     """Spikes per class over all time steps, [N, K]; the `voters` neurons of a class are adjacent channels."""
+    assert spikes.shape[0] % voters == 0
     votes = np.empty((spikes.num_samples, spikes.shape[0] // voters), np.int32)
     library().count_votes(
         spikes.num_samples,
@@ -140,7 +164,7 @@ def mean_and_variance(
     library().moments(
         num_lists,
         ctypes.byref(_describe_layer(layer, spikes.time_steps)),
-        ctypes.byref(_describe_input(layer.connections[index], spikes)),
+        ctypes.byref(_describe_input(layer, index, spikes)),
         workspace.array("current", layer.num_floats, np.float32).ctypes.data,
         sums.ctypes.data,
     )
@@ -154,9 +178,13 @@ def list_spikes(
 ) -> SpikeLists | None:
     """Lists of the spikes in binary planes [M, H, W, C]; None if there are more than `capacity`.
 
-    Each plane is a sample with one time step.
+    Each plane is a sample with one time step. None also if the planes are too large for lists.
     """
     num_lists, height, width, channels = planes.shape
+    assert is_plain(planes, np.float32)
+    if not fits_entries((channels, height, width)):
+        return None
+    capacity = min(capacity, _MAX_SPIKES)
     entries = workspace.array(buffer, capacity, np.uint32)
     offsets = workspace.array(f"{buffer}.offsets", num_lists + 1, np.int32)[: num_lists + 1]
     count = library().list_spikes(
@@ -174,10 +202,11 @@ def list_spikes(
 
 def convolve(layer: Layer, spikes: SpikeLists, out: NDArray[np.float32]) -> None:
     """Writes the output of a layer's only connection, a convolution, to `out` [M, H, W, C]; no neurons."""
+    _check_planes(layer, spikes, out)
     library().convolve(
         len(spikes.offsets) - 1,
         ctypes.byref(_describe_layer(layer, 1)),
-        ctypes.byref(_describe_input(layer.connections[0], spikes)),
+        ctypes.byref(_describe_input(layer, 0, spikes)),
         out.ctypes.data,
     )
 
@@ -193,10 +222,14 @@ def collect_gradient(
         out_gradient: Gradient of its output, [M, H, W, C].
         gradient: Gradient of the weights, in their layout.
     """
+    _check_planes(layer, spikes, out_gradient)
+    (connection,) = layer.connections
+    assert connection.stride == 1 and connection.weights is not None
+    assert is_plain(gradient, np.float32) and gradient.shape == connection.weights.shape
     library().collect(
         len(spikes.offsets) - 1,
         ctypes.byref(_describe_layer(layer, 1)),
-        ctypes.byref(_describe_input(layer.connections[0], spikes)),
+        ctypes.byref(_describe_input(layer, 0, spikes)),
         out_gradient.ctypes.data,
         gradient.ctypes.data,
     )
@@ -213,6 +246,12 @@ def _allocate(
     """Lists with memory for the spikes of a layer even if all its neurons fire."""
     size = num_samples * time_steps * padded * shape[1] * shape[2] + LANES
     num_lists = num_samples * time_steps
+    if size > _MAX_SPIKES:
+        raise ValueError(
+            f"{num_samples} samples with {time_steps} time steps in a layer of {shape[1]}x{shape[2]} neurons "
+            f"with {shape[0]} channels may have {size:,} spikes; event-driven evaluation lists up to "
+            f"{_MAX_SPIKES:,} at once: use fewer samples at once, or --search.engine dense."
+        )
     entries = workspace.array(buffer, size, np.uint32)
     offsets = workspace.array(f"{buffer}.offsets", num_lists + 1, np.int32)[: num_lists + 1]
     return SpikeLists(entries, offsets, num_samples, shape)
@@ -232,8 +271,12 @@ def _describe_layer(layer: Layer, time_steps: int) -> _Layer:
     )
 
 
-def _describe_input(connection: Connection, spikes: SpikeLists | None) -> _Input:
+def _describe_input(layer: Layer, index: int, spikes: SpikeLists | None) -> _Input:
+    connection = layer.connections[index]
     weights = connection.weights
+    if spikes is not None:
+        assert spikes.count <= len(spikes.entries)
+        assert spikes.shape[0] == (layer.shape[0] if weights is None else len(weights))
     return _Input(
         spikes.entries.ctypes.data if spikes else None,
         spikes.offsets.ctypes.data if spikes else None,
@@ -246,3 +289,10 @@ def _describe_input(connection: Connection, spikes: SpikeLists | None) -> _Input
         connection.fan_out,
         connection.scale,
     )
+
+
+def _check_planes(layer: Layer, spikes: SpikeLists, planes: NDArray[np.float32]) -> None:
+    """Planes are the output of the layer for each list: [M, H, W, C padded]."""
+    _, height, width = layer.shape
+    assert is_plain(planes, np.float32)
+    assert planes.shape == (len(spikes.offsets) - 1, height, width, len(layer.bias))

@@ -142,25 +142,30 @@ static inline int32_t write_entries(uint32_t *out, uint32_t base, uint32_t fired
  *
  *   u = current + bias + leak * v,   spike if u >= threshold,   v = 0 if spike else u
  *
- * The input gain d of a leaky neuron is part of weights and bias; leak = 1 - d. `out` needs room for
- * LANES entries more than there are neurons. Clears `current` unless `keep_current`. */
+ * The input gain d of a leaky neuron is part of weights and bias; leak = 1 - d. Channels that only pad a
+ * layer never fire, whatever the threshold: theirs is NaN. `out` needs room for LANES entries more than there
+ * are neurons. Clears `current` unless `keep_current`. */
 static int32_t step(float *current, float *potential, const layer_t *layer, int first, int keep_current,
                     uint32_t *out) {
     int32_t count = 0;
     float *at = current, *v = potential;
+    const lanes all = (lanes){0} + layer->threshold;
+    lanes last = all; /* thresholds of a place's last channels */
+    for (int32_t i = LANES - (layer->padded - layer->channels); i < LANES; i++) last[i] = __builtin_nanf("");
     for (int32_t y = 0; y < layer->height; y++) {
         for (int32_t x = 0; x < layer->width; x++) {
             const uint32_t place = (uint32_t)y << 22 | (uint32_t)x << 12;
             for (int32_t c = 0; c < layer->padded; c += LANES, at += LANES, v += LANES) {
+                const lanes threshold = c + LANES < layer->padded ? all : last;
                 lanes u = *(lanes *)at + *(const lanes *)(layer->bias + c);
                 if (!first) u += *(lanes *)v * layer->leak;
 #ifdef __AVX2__
-                const __m256 fires = _mm256_cmp_ps((__m256)u, _mm256_set1_ps(layer->threshold), _CMP_GE_OQ);
+                const __m256 fires = _mm256_cmp_ps((__m256)u, (__m256)threshold, _CMP_GE_OQ);
                 _mm256_storeu_ps(v, _mm256_andnot_ps(fires, (__m256)u));
                 count += write_entries(out + count, place | (uint32_t)c, (uint32_t)_mm256_movemask_ps(fires));
 #else
                 for (int32_t i = 0; i < LANES; i++) {
-                    const int fires = u[i] >= layer->threshold;
+                    const int fires = u[i] >= threshold[i];
                     v[i] = fires ? 0.0f : u[i];
                     out[count] = place | (uint32_t)(c + i);
                     count += fires;
@@ -244,7 +249,8 @@ void max_pool(int64_t num_lists, const uint32_t *in, const int32_t *in_offsets, 
     }
 }
 
-/* Spikes of each group of `voters` channels, summed over time: votes [num_samples][num_classes]. */
+/* Spikes of each group of `voters` channels, summed over time: votes [num_samples][num_classes]. There are
+ * exactly voters * num_classes channels. */
 void count_votes(int32_t num_samples, int32_t time_steps, const uint32_t *entries, const int32_t *offsets,
                  int32_t voters, int32_t num_classes, int32_t *votes) {
     memset(votes, 0, sizeof(int32_t) * (size_t)num_samples * num_classes);

@@ -22,13 +22,18 @@ class SpikeLists:
         entries: uint32, one per spike: y << 22 | x << 12 | channel.
         offsets: int32 [num_samples * time_steps + 1]: start of each list, and end of the last one.
         num_samples: Number of samples in the chunk.
-        shape: (C, H, W) of the neurons.
+        shape: (C, H, W) of the neurons, up to MAX_CHANNELS x MAX_SIZE x MAX_SIZE.
     """
 
     entries: NDArray[np.uint32]
     offsets: NDArray[np.int32]
     num_samples: int
     shape: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        assert is_plain(self.entries, np.uint32) and is_plain(self.offsets, np.int32)
+        assert self.num_samples >= 1 and (len(self.offsets) - 1) % self.num_samples == 0
+        assert fits_entries(self.shape)
 
     @property
     def count(self) -> int:
@@ -69,6 +74,10 @@ class Connection:
     scale: float = 1.0
     fan_out: int = 0
 
+    def __post_init__(self) -> None:
+        assert self.stride >= 1 and self.size >= 1
+        assert self.weights is None or (self.weights.ndim == 4 and is_plain(self.weights, np.float32))
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -78,7 +87,7 @@ class Layer:
         shape: (C, H, W) of its neurons.
         bias: float32 [C padded to a multiple of LANES].
         leak: Fraction of the membrane potential left after a time step.
-        threshold: Potential at which a neuron fires, above 0.
+        threshold: Potential at which a neuron fires; as float32, NaN means never.
         connections: One per input.
     """
 
@@ -87,6 +96,12 @@ class Layer:
     leak: float
     threshold: float
     connections: tuple[Connection, ...]
+
+    def __post_init__(self) -> None:
+        channels = self.shape[0]
+        assert is_plain(self.bias, np.float32) and self.bias.shape == (channels + -channels % LANES,)
+        for connection in self.connections:
+            assert connection.weights is None or connection.weights.shape[3] == len(self.bias)
 
     @property
     def num_neurons(self) -> int:
@@ -113,7 +128,19 @@ class Workspace:
         array = self._arrays.get(buffer)
         if array is None or len(array) < size:
             array = self._arrays[buffer] = aligned_zeros(size, dtype)
+        assert array.dtype == dtype, f"buffer {buffer} has elements of two types"
         return array
+
+
+def fits_entries(shape: tuple[int, int, int]) -> bool:
+    """Whether an entry has enough bits for the place and the channel of each neuron of (C, H, W)."""
+    channels, height, width = shape
+    return channels <= MAX_CHANNELS and max(height, width) <= MAX_SIZE
+
+
+def is_plain(array: NDArray[Any], dtype: Any) -> bool:
+    """Whether an array's memory is what compiled code expects: elements of this type, one after the other."""
+    return array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned
 
 
 def aligned_zeros(size: int, dtype: Any) -> NDArray[Any]:
