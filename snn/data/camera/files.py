@@ -42,7 +42,7 @@ def find_recordings(dataset: str, split: Split, root: Path) -> Recordings:
     Raises:
         FileNotFoundError: There is no recording of this split.
         ValueError: An unknown data set, a test recording of a class without training recordings, or the name
-            of a class that cannot be shown.
+            of a class that is not UTF-8.
         OSError: A folder may not be listed.
     """
     entry = look_up_dataset(dataset, EventDataset)
@@ -149,9 +149,9 @@ def _labelled(
     entry: EventDataset, folder: Path, files: list[Path], class_names: tuple[str, ...]
 ) -> Recordings:
     for name in class_names:
-        if not name.isprintable():  # also bytes that are not UTF-8, which a report could not show
+        if name != name.encode(errors="replace").decode():  # files that hold the name would be broken
             raise ValueError(
-                f"The folder {name!r} of {entry.name} in {folder} names a class but cannot be shown. Rename it."
+                f"The name of the class folder {name!r} of {entry.name} in {folder} is not UTF-8. Rename it."
             )
     label_of = {name: i for i, name in enumerate(class_names)}
     unknown = sorted({_class_of(file, entry) for file in files} - label_of.keys())
