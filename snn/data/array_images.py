@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn.data.image_decoding import Arrays, damaged_file
+from snn.data.mat_files import read_mat_arrays
 
 
 def read_official(files: Sequence[Path], *, side: int, num_classes: int) -> Arrays:
@@ -37,19 +38,16 @@ def read_official(files: Sequence[Path], *, side: int, num_classes: int) -> Arra
 
 
 def _read_mat(file: Path, side: int, num_classes: int) -> Arrays:
-    from scipy.io import loadmat, whosmat
-
     try:
-        shapes = {name: shape for name, shape, _ in whosmat(file)}
-        is_usable = {"X", "y"} <= shapes.keys() and shapes["X"][:-1] == (side, side, 3)
-        content = loadmat(file, variable_names=["X", "y"]) if is_usable else {}  # a bomb is not unpacked
-    except Exception as error:  # corrupt files raise errors of any kind
+        content = read_mat_arrays(file, ("X", "y"))
+    except ValueError as error:
         raise damaged_file(file, error) from error
-    if not is_usable:
-        raise damaged_file(file, f"it should hold X [{side}, {side}, 3, N] and y [N, 1], it holds {shapes}")
-    # The files label the digit zero 10; X is [H, W, C, N].
+    images_HWCN = content["X"]
+    if images_HWCN.shape[:-1] != (side, side, 3):
+        raise damaged_file(file, f"X should be [{side}, {side}, 3, N], it is {list(images_HWCN.shape)}")
+    # The files label the digit zero 10.
     labels = _check_labels(np.ravel(content["y"]), num_classes, file) % 10
-    return _check_images(content["X"].transpose(3, 2, 0, 1), labels, file), labels
+    return _check_images(images_HWCN.transpose(3, 2, 0, 1), labels, file), labels
 
 
 def _read_pickle(file: Path, side: int, num_classes: int) -> Arrays:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snn.data.camera.expansion import Expansion
+from snn.data.expansion import Expansion
 
 Columns = tuple[Any, Any, Any, Any]  # x, y, t and p of all events
 

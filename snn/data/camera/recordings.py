@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import stat
 import zipfile
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn.data.camera.aedat import Columns, read_aedat, read_aedat4
-from snn.data.camera.expansion import Expansion
+from snn.data.expansion import Expansion
+from snn.data.mat_files import read_mat_arrays
 
 EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.uint8)])
 """An event: column x and row y in pixels from the top left, time t in us, polarity p (0 OFF, 1 ON)."""
@@ -111,7 +111,8 @@ def _pixels(name: str, values: NDArray[Any]) -> NDArray[Any]:
 
 def _times(values: NDArray[Any]) -> NDArray[Any]:
     _numbers("times", values)
-    if len(values) and not -_LONGEST_US < values.min() <= values.max() < _LONGEST_US:
+    # As Python's numbers, which compare without a cast.
+    if len(values) and not -_LONGEST_US < values.min().item() <= values.max().item() < _LONGEST_US:
         raise ValueError(f"its times run from {values.min()} to {values.max()} us, which no clock shows")
     return values
 
@@ -188,16 +189,9 @@ def _read_h5(path: Path) -> Columns:
 
 
 def _read_mat(path: Path) -> Columns:
-    from scipy.io import loadmat, whosmat
-
-    names, expansion = ("x", "y", "ts", "pol"), Expansion(path)
-    for name, shape, _ in whosmat(path):
-        if name in names:
-            expansion.add(8 * math.prod(shape))
-    content = loadmat(path, variable_names=names)
-    _check_names(content, names)
-    rows = 179 - _pixels("y", np.ravel(content["y"])).astype(np.int64)
-    return content["x"], rows, content["ts"], content["pol"]
+    columns = read_mat_arrays(path, ("x", "y", "ts", "pol"))
+    rows = 179 - _pixels("y", np.ravel(columns["y"])).astype(np.int64)
+    return columns["x"], rows, columns["ts"], columns["pol"]
 
 
 def _from_array(events: NDArray[Any], columns: str) -> Columns:
@@ -217,10 +211,10 @@ def _from_named(source: Any) -> Columns:
     return source["x"], source["y"], source["t"], source["p"]
 
 
-def _check_names(present: Container[str], names: Sequence[str] = "xytp") -> None:
-    missing = [name for name in names if name not in present]
+def _check_names(present: Container[str]) -> None:
+    missing = [name for name in "xytp" if name not in present]
     if missing:
-        raise ValueError(f"it lacks {', '.join(missing)} of {', '.join(names)}")
+        raise ValueError(f"it lacks {', '.join(missing)} of x, y, t and p")
 
 
 _READERS: dict[str, Callable[[Path], Columns]] = {

@@ -28,5 +28,5 @@ class Expansion:
         if self.left < 0:
             raise ValueError(
                 f"its {self._size:,} bytes expand to more than {self._most / 2**20:,.0f} MiB, as those of "
-                f"no recording do"
+                f"no data set do"
             )
