@@ -148,16 +148,12 @@ class RunData:
         data = self.config.data
         source = "recording" if data.is_events else "image"
         num_samples = int((self.train.labels[self._used] == error.label).sum())
-        name = self.train.class_names[error.label]
-        raise_limit = (
-            f"Raise data.max_train_samples above {data.max_train_samples:,}, or a"
-            if data.max_train_samples
-            else "A"
-        )
+        name, limit = self.train.class_names[error.label], data.max_train_samples
+        more = f", or raise data.max_train_samples above {limit:,}" if limit is not None else ""
         return (
-            f"Class '{name}' of {data.dataset} has {error.num_groups:,} {source} to train on "
-            f"({num_samples:,} samples). A split into {sides} takes 2, as samples of one {source} stay together. "
-            f"{raise_limit}dd {source}s of this class, or remove the class."
+            f"Class '{name}' of {data.dataset} has {error.num_groups:,} {source} to train on (samples: "
+            f"{num_samples:,}), but a split into {sides} takes 2, as samples of one {source} stay together. "
+            f"Add {source}s of this class{more}, or remove the class."
         )
 
     def _train_set(self, indices: Indices) -> SampleSet:

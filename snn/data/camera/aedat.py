@@ -15,6 +15,7 @@ Columns = tuple[Any, Any, Any, Any]  # x, y, t and p of all events
 
 _AEDAT4_START = b"#!AER-DAT4.0\r\n"
 _AEDAT4_EVENT = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "?"), ("unused", "V3")])
+_PART = 1 << 20  # bytes that are decompressed together
 _AEDAT4_CODECS = {0: None, 1: "lz4", 2: "lz4", 3: "zstd", 4: "zstd"}
 
 
@@ -80,10 +81,12 @@ def _decompress(data: bytes, codec: str | None, expansion: Expansion) -> bytes:
 
     if codec is None:
         return data
+    parts = []
     with pa.CompressedInputStream(pa.BufferReader(data), codec) as stream:
-        packet: bytes = stream.read(expansion.left + 1)
-    expansion.add(len(packet))
-    return packet
+        while part := stream.read(_PART):
+            expansion.add(len(part))
+            parts.append(part)
+    return b"".join(parts)
 
 
 def _aedat4_events(packet: bytes) -> NDArray[np.void]:
