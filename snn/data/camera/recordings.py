@@ -101,11 +101,9 @@ def _pixels(name: str, values: NDArray[Any]) -> NDArray[Any]:
     _numbers(name, values)
     if len(values) and not 0 <= values.min() <= values.max() < MAX_SIDE:
         raise ValueError(f"{name} runs from {values.min()} to {values.max()}, which no sensor has")
-    fractions = values[values % 1 != 0]
+    fractions = values[values % 1 != 0] if values.dtype.kind == "f" else []
     if len(fractions):
-        raise ValueError(
-            f"{name} should be whole pixels, {len(fractions):,} are none, such as {fractions[0]}"
-        )
+        raise ValueError(f"{name} should be whole numbers, {len(fractions):,} are not, as {fractions[0]}")
     return values
 
 
