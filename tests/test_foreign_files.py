@@ -81,7 +81,7 @@ COLUMN = st_numpy.arrays(
 
 @given(x=COLUMN, y=COLUMN, t=COLUMN, p=COLUMN)
 @example(*[np.zeros(2, np.float16)] * 4)
-@examples(200)
+@examples(50)
 def test_events_of_any_columns_are_within_bounds_or_refused(
     x: np.ndarray, y: np.ndarray, t: np.ndarray, p: np.ndarray
 ) -> None:
@@ -185,7 +185,7 @@ def test_parquet_cells_of_any_kind_are_read_or_refused_by_name(
 
 
 @given(content=damaged(PICTURE) | damaged(encode(PIXELS[0], "WEBP")) | damaged(encode(PIXELS[0], "JPEG")))
-@examples(200)
+@examples(100)
 def test_damaged_picture_is_decoded_or_refused_by_its_row(folder: Path, content: bytes) -> None:
     root = folder / "picture"
     shutil.rmtree(root, ignore_errors=True)
