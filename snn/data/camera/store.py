@@ -109,5 +109,5 @@ class FrameStore:
         W, H = self._sensor_size
         return (
             f"The sensor has {W:,} x {H:,} pixels: set data.sensor_size if this is wrong, otherwise raise "
-            f"data.downsample, set data.crop, lower network.time_steps"
+            f"data.downsample, set data.crop or lower network.time_steps"
         )
