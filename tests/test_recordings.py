@@ -208,6 +208,27 @@ def test_what_is_no_file_is_unreadable(tmp_path: Path) -> None:
             read_recording(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("start", "content", "reason"),
+    [
+        (126, b"XX", "it is no MATLAB file of Level 5"),
+        (128, b"\x0f\0\0\0", "a compressed element is damaged"),
+        (132, b"\xff\xff\xff\x7f", "it ends inside an element"),
+        (144, b"\x01", "a should be an array of real numbers"),
+        (160, b"\x09", r"a should have \[9, 3\] values, it has 6"),
+        (160, b"\xff\xff\xff\xff", r"a should have \[-1, 3\] values, it has 6"),
+    ],
+)
+def test_damaged_matlab_file_gives_the_reason(
+    tmp_path: Path, start: int, content: bytes, reason: str
+) -> None:
+    savemat(tmp_path / "a.mat", {"a": np.zeros((2, 3))})
+    whole = (tmp_path / "a.mat").read_bytes()
+    (tmp_path / "a.mat").write_bytes(whole[:start] + content + whole[start + len(content) :])
+    with pytest.raises(ValueError, match=reason):
+        read_mat_arrays(tmp_path / "a.mat", ["a"])
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
 def test_matlab_files_are_read_as_scipy_reads_them(tmp_path: Path, kind: str, compressed: bool) -> None:

@@ -72,7 +72,10 @@ def _elements(content: bytes, order: str) -> Iterator[tuple[int, bytes]]:
 
 def _decompress(data: bytes, expansion: Expansion) -> bytes:
     stream = zlib.decompressobj()
-    content = stream.decompress(data, expansion.left + 1)
+    try:
+        content = stream.decompress(data, expansion.left + 1)
+    except zlib.error as error:
+        raise ValueError(f"a compressed element is damaged: {error}") from error
     expansion.add(len(content))
     if not stream.eof:
         raise ValueError("it ends inside a compressed element")
