@@ -18,7 +18,7 @@ from snn.data.camera.load import load_events
 from snn.data.images import augment_images, load_images, normalise_images
 from snn.data.sample_set import SampleSet
 from snn.data.samples import LabelledSamples
-from snn.data.splits import balanced_subset, stratified_split
+from snn.data.splits import UnsplittableClass, balanced_subset, stratified_split
 from snn.datasets import EventDataset, look_up_dataset
 from snn.options import FrameOptions
 
@@ -124,21 +124,37 @@ class RunData:
 
     @cached_property
     def _supernet_split(self) -> tuple[Indices, Indices]:
-        return self._split(self.config.data.train_fraction)
+        return self._split(self.config.data.train_fraction, "D_train and D_val")
 
     @cached_property
     def _retrain_split(self) -> tuple[Indices, Indices]:
-        return self._split(1 - self.config.retrain.val_fraction)
+        return self._split(1 - self.config.retrain.val_fraction, "trained and held-out samples")
 
-    def _split(self, fraction: float) -> tuple[Indices, Indices]:
+    def _split(self, fraction: float, sides: str) -> tuple[Indices, Indices]:
         used = self._used
-        first, second = stratified_split(
-            self.train.labels[used],
-            fraction=fraction,
-            seed=self.config.seed,
-            groups=self.train.groups[used],
-        )
+        try:
+            first, second = stratified_split(
+                self.train.labels[used],
+                fraction=fraction,
+                seed=self.config.seed,
+                groups=self.train.groups[used],
+            )
+        except UnsplittableClass as error:
+            raise ValueError(self._explain(error, sides)) from error
         return used[first], used[second]
+
+    def _explain(self, error: UnsplittableClass, sides: str) -> str:
+        """Which class has too few recordings or images, as each is of one class, and what to do."""
+        data = self.config.data
+        source = "recording" if data.is_events else "image"
+        num_samples = int((self.train.labels[self._used] == error.label).sum())
+        name, limit = self.train.class_names[error.label], data.max_train_samples
+        more = f", or raise data.max_train_samples above {limit:,}" if limit is not None else ""
+        return (
+            f"Class '{name}' of {data.dataset} has {error.num_groups:,} {source} to train on (samples: "
+            f"{num_samples:,}), but a split into {sides} takes 2, as samples of one {source} stay together. "
+            f"Add {source}s of this class{more}, or remove the class."
+        )
 
     def _train_set(self, indices: Indices) -> SampleSet:
         return SampleSet(self.train.samples, self.train.labels, indices, self._prepare)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from data_files import write_recordings
 
 from snn.data.camera.files import Recordings, find_recordings
 from snn.data.camera.frames import FrameSettings
@@ -140,6 +144,57 @@ def test_tonic_has_the_class_that_downloads(entry: EventDataset) -> None:
     kind = getattr(datasets, str(entry.tonic_class))
     assert kind.__name__ in entry.folders  # tonic unpacks into a folder of this name
     assert entry.name == "ncaltech101" or tuple(kind.sensor_size) == (*(entry.sensor_size or ()), 2)
+
+
+def test_recordings_that_cannot_be_reached_are_listed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_recordings(tmp_path)
+    folder = tmp_path / "train/left"
+    (folder / "link.npy").symlink_to(tmp_path / "nowhere")
+    (folder / "loop.npy").symlink_to(folder / "loop.npy")
+    (folder / "folder.aedat").mkdir()
+    os.mkfifo(folder / "pipe.bin")
+    Path(os.fsdecode(bytes(folder) + b"/caf\xe9.npy")).write_bytes(b"no array")
+    for settings in (SETTINGS, FrameSettings(time_steps=4, bin_by="count", window_ms=2)):
+        with caplog.at_level(logging.WARNING):
+            data = load_events("recordings", "train", root=tmp_path, settings=settings)
+        notes = "\n".join(data.notes)
+        for name in (
+            "folder.aedat (it is not a file)",
+            "link.npy (No such file or directory)",
+            "loop.npy (Too many levels of symbolic links)",
+            "pipe.bin (it is not a file)",
+            "caf\\udce9.npy (",
+        ):
+            assert f"left/{name}" in notes and f"left/{name}" in caplog.text
+        assert "5 of 17 recordings could not be read" in notes
+        assert notes.encode() and len(set(data.groups)) == 12
+
+
+def test_folder_that_may_not_be_listed_stops_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "train/left/0.bin", "train/right/0.bin")
+
+    def refuse(path: Path) -> None:
+        if Path(path).name == "right":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return plain_scandir(path)
+
+    plain_scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="right"):
+        find_recordings("recordings", "train", tmp_path)
+
+
+def test_class_whose_name_no_report_could_show_is_refused(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(bytes(tmp_path) + b"/train/caf\xe9"))
+    touch(folder, "0.bin")
+    with pytest.raises(
+        ValueError, match=r"class folder 'caf\\udce9' of recordings .* is not UTF-8\. Rename it"
+    ):
+        find_recordings("recordings", "train", tmp_path)
 
 
 def test_digits_and_hands_are_not_mirrored() -> None:

@@ -2,130 +2,24 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
+import os
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
-import pyarrow as pa
 import pytest
-from scipy.io import savemat
+from recording_files import EVENTS, WRITERS, aedat4_bytes, bin_bytes, columns, write_in_ms
+from scipy.io import loadmat, savemat
 
 from snn.data.camera.recordings import (
     EVENT_DTYPE,
     FORMS,
-    Events,
     UnreadableRecording,
     make_events,
     read_recording,
 )
-
-EVENTS = make_events([3, 0, 33, 7], [30, 1, 0, 7], [5, 1000, 2000, 300_000], [1, 0, 1, 0])
-
-
-def columns(order: str, events: Events = EVENTS) -> np.ndarray:
-    return np.stack([events[name].astype(np.int64) for name in order], 1)
-
-
-def bin_bytes(events: Events = EVENTS) -> bytes:
-    x, y, t, p = columns("xytp", events).T
-    return np.stack([x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255], 1).astype(np.uint8).tobytes()
-
-
-def aedat_bytes(events: Events = EVENTS) -> bytes:
-    header = b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n# 5 > 3 # \xe9\r\n"
-    words = [
-        struct.pack(">II", (127 - y) << 8 | (127 - x) << 1 | (1 - p), t)
-        for x, y, t, p in columns("xytp", events).tolist()
-    ]
-    special = struct.pack(">II", 1 << 15 | 77, 1500)
-    return header + b"".join([*words[:2], special, *words[2:]])
-
-
-def flatbuffer(name: bytes, fields: list[bytes | None], tail: bytes = b"") -> bytes:
-    """A size-prefixed buffer whose root table has the given fields, None for those left out."""
-    offsets, inline = [], b""
-    for value in fields:
-        offsets.append(0 if value is None else 4 + len(inline))
-        inline += value or b""
-    vtable = struct.pack(f"<HH{len(fields)}H", 4 + 2 * len(fields), 4 + len(inline), *offsets)
-    vtable += b"\0" * (-len(vtable) % 4)
-    table = struct.pack("<i", len(vtable)) + inline
-    body = struct.pack("<I", 8 + len(vtable)) + name + vtable + table + tail
-    return struct.pack("<I", len(body)) + body
-
-
-def event_packet(events: Events) -> bytes:
-    rows = b"".join(struct.pack("<qhh?3x", t, x, y, p) for x, y, t, p in columns("xytp", events).tolist())
-    return flatbuffer(b"EVTS", [struct.pack("<I", 4)], struct.pack("<I", len(events)) + rows)
-
-
-def aedat4_bytes(codec: int = 0, events: Events = EVENTS, *, closed: bool = True) -> bytes:
-    """Two streams of events and one of something else; `closed` files end with an index."""
-    name = {1: "lz4", 2: "lz4", 3: "zstd", 4: "zstd"}.get(codec)
-    packets = b""
-    other = make_events([9], [9], [9], [1])
-    parts = [(1, event_packet(other)), (0, event_packet(events[:2])), (3, flatbuffer(b"FRME", [None]))]
-    for stream, packet in [*parts, (0, flatbuffer(b"EVTS", [None])), (0, event_packet(events[2:]))]:
-        sink = pa.BufferOutputStream()
-        if name is not None:
-            with pa.CompressedOutputStream(sink, name) as compressed:
-                compressed.write(packet)
-            packet = sink.getvalue().to_pybytes()
-        packets += struct.pack("<ii", stream, len(packet)) + packet
-
-    def header(table: int) -> bytes:
-        xml = b"<dv></dv>\0\0\0"
-        fields = [struct.pack("<i", codec), struct.pack("<q", table), struct.pack("<I", 4)]
-        return b"#!AER-DAT4.0\r\n" + flatbuffer(b"IOHE", fields, struct.pack("<I", 9) + xml)
-
-    return header(len(header(0)) + len(packets) if closed else -1) + packets + b"index" * closed
-
-
-def write_named(path: Path) -> None:
-    names = {name: EVENTS[name] for name in "xytp"}
-    if path.suffix == ".npz":
-        np.savez(path, **names)
-        return
-    with h5py.File(path, "w") as file:
-        group = file.create_group("events")
-        for name, values in names.items():
-            group[name] = values
-
-
-def write_mat(path: Path) -> None:
-    x, y, t, p = (EVENTS[name].astype(float)[:, None] for name in "xytp")
-    savemat(path, {"x": x, "y": 179 - y, "ts": t, "pol": p})
-
-
-def write_in_ms(path: Path) -> None:
-    events = columns("xypt")
-    events[:, 3] //= 1000
-    np.save(path, events)
-
-
-def write_h5_array(path: Path) -> None:
-    with h5py.File(path, "w") as file:
-        file["events"] = columns("xytp")
-
-
-WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "bin": ("bin", lambda path: path.write_bytes(bin_bytes())),
-    "aedat": ("aedat", lambda path: path.write_bytes(aedat_bytes())),
-    "aedat4": ("aedat4", lambda path: path.write_bytes(aedat4_bytes())),
-    "aedat4 lz4": ("aedat4", lambda path: path.write_bytes(aedat4_bytes(1))),
-    "aedat4 zstd": ("aedat4", lambda path: path.write_bytes(aedat4_bytes(4))),
-    "aedat4 open": ("aedat4", lambda path: path.write_bytes(aedat4_bytes(2, closed=False))),
-    "npy": ("npy", lambda path: np.save(path, EVENTS)),
-    "npy columns": ("npy", lambda path: np.save(path, columns("xytp").astype(np.float64))),
-    "npz": ("npz", write_named),
-    "npz array": ("npz", lambda path: np.savez(path, events=EVENTS)),
-    "h5": ("h5", write_named),
-    "h5 array": ("h5", write_h5_array),
-    "mat": ("mat", write_mat),
-    "npy_poker": ("npy", lambda path: np.save(path, columns("txyp"))),
-}
+from snn.data.mat_files import read_mat_arrays
 
 
 @pytest.mark.parametrize("form", WRITERS)
@@ -217,3 +111,135 @@ def test_pickled_array_is_refused(tmp_path: Path) -> None:
 def test_impossible_events_are_refused(x: list[int], t: list[float], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         make_events(x, [0, 0], t, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("x", [1.5, 2], r"x should be whole numbers, 1 are not, as 1\.5"),
+        ("y", [np.nan, 2], "some y are not finite"),
+        ("x", [1 + 2j, 3], "x should be real numbers, they are of the type complex128"),
+        ("y", [True, False], "y should be real numbers, they are of the type bool"),
+        ("x", np.array([1, 2], object), "x should be real numbers, they are of the type object"),
+        ("x", ["1", "2"], "x should be real numbers, they are of the type <U1"),
+        ("t", [0, 1j], "times should be real numbers"),
+        ("t", [0, 1e30], r"its times run from 0\.0 to 1e\+30 us, which no clock shows"),
+        ("t", [-(1 << 62), 0], "its times run from -4611686018427387904 to 0 us"),
+        ("t", np.array([0, 1 << 63], np.uint64), "its times run from 0 to 9223372036854775808 us"),
+        ("t", np.array(["2026-01-01"] * 2, "M8[D]"), "times should be real numbers"),
+        ("p", [0, 1j], "polarities should be real numbers"),
+        ("p", [0, np.nan], "some polarities are not finite"),
+    ],
+)
+def test_columns_that_are_no_events_are_refused(name: str, values: Any, reason: str) -> None:
+    columns = {"x": [0, 1], "y": [0, 1], "t": [0, 1], "p": [0, 1]}
+    with pytest.raises(ValueError, match=reason):
+        make_events(**(columns | {name: values}))
+
+
+def test_whole_numbers_of_any_type_are_events() -> None:
+    expected = make_events([3, 32_767], [0, 2], [-5, 1 << 61], [0, 1])
+    for kind in (np.float64, np.float32, np.uint16, np.int64):
+        columns = (np.array(values, kind) for values in ([3, 32_767], [0, 2]))
+        assert np.array_equal(make_events(*columns, [-5.9, 2.0**61], [False, True]), expected)
+
+
+def test_times_in_milliseconds_that_overflow_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[1, 1, 1, 1 << 61]]))
+    with pytest.raises(UnreadableRecording, match=r"a\.npy \(its times run from"):
+        read_recording(tmp_path / "a.npy", "npy_gesture")
+
+
+def test_time_of_many_overflows_is_read_at_once(tmp_path: Path) -> None:
+    """A million entries, all of which advance the clock: a loop over them would take hours."""
+    (tmp_path / "a.bin").write_bytes(bytes([0, 240, 0, 0, 0]) * 10**6 + bin_bytes())
+    events = read_recording(tmp_path / "a.bin")
+    assert (events["t"] - EVENTS["t"]).tolist() == [10**6 << 13] * 4
+
+
+def write_zeros(path: Path) -> None:
+    """A small file of many zeros."""
+    zeros = np.zeros(20_000_000, np.uint8)
+    if path.suffix == ".npz":
+        np.savez_compressed(path, x=zeros, y=zeros, t=zeros, p=zeros)
+    elif path.suffix == ".mat":
+        savemat(path, {"x": zeros, "y": zeros, "ts": zeros, "pol": zeros}, do_compression=True)
+    elif path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            for name in "xytp":
+                file.create_dataset(name, (10**12,), "u1", chunks=(1 << 20,))
+
+
+@pytest.mark.parametrize("suffix", ["npz", "h5", "mat"])
+def test_recording_that_would_fill_the_memory_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    write_zeros(path)
+    assert path.stat().st_size < 1 << 19
+    with pytest.raises(
+        UnreadableRecording, match=r"bytes expand to more than 64 MiB, as those of no data set"
+    ):
+        read_recording(path)
+
+
+def test_file_of_another_form_than_its_suffix_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", events=EVENTS)
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    np.savez(tmp_path / "b.npz", x=[1], y=[1])
+    for name, reason in (
+        ("a.npy", "it holds several arrays, as npz files do"),
+        ("b.npz", "it lacks t, p of"),
+    ):
+        with pytest.raises(UnreadableRecording, match=reason):
+            read_recording(tmp_path / name)
+
+
+def test_what_is_no_file_is_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "link.npy").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop.npy").symlink_to(tmp_path / "loop.npy")
+    (tmp_path / "folder.aedat").mkdir()
+    os.mkfifo(tmp_path / "pipe.bin")
+    for name, reason in {
+        "link.npy": "No such file or directory",
+        "loop.npy": "Too many levels of symbolic links",
+        "folder.aedat": "it is not a file",
+        "pipe.bin": "it is not a file",
+    }.items():
+        with pytest.raises(UnreadableRecording, match=rf"{name} \({reason}\)"):
+            read_recording(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("start", "content", "reason"),
+    [
+        (126, b"XX", "it is no MATLAB file of Level 5"),
+        (128, b"\x0f\0\0\0", "a compressed element is damaged"),
+        (132, b"\xff\xff\xff\x7f", "it ends inside an element"),
+        (144, b"\x01", "a should be an array of real numbers"),
+        (160, b"\x09", r"a should have \[9, 3\] values, it has 6"),
+        (160, b"\xff\xff\xff\xff", r"a should have \[-1, 3\] values, it has 6"),
+    ],
+)
+def test_damaged_matlab_file_gives_the_reason(
+    tmp_path: Path, start: int, content: bytes, reason: str
+) -> None:
+    savemat(tmp_path / "a.mat", {"a": np.zeros((2, 3))})
+    whole = (tmp_path / "a.mat").read_bytes()
+    (tmp_path / "a.mat").write_bytes(whole[:start] + content + whole[start + len(content) :])
+    with pytest.raises(ValueError, match=reason):
+        read_mat_arrays(tmp_path / "a.mat", ["a"])
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
+def test_matlab_files_are_read_as_scipy_reads_them(tmp_path: Path, kind: str, compressed: bool) -> None:
+    values = np.random.default_rng(0).integers(0, 100, (2, 3, 4)).astype(kind)
+    content = {"text": "passed over", "a": values, "longer_name": values[0], "one": values[0, 0, 0]}
+    content |= {"none": np.zeros((0, 1)), "cells": np.array([1, "a"], object)}
+    savemat(tmp_path / "a.mat", content, do_compression=compressed)
+    names = ("a", "longer_name", "one", "none")
+    expected, found = loadmat(tmp_path / "a.mat"), read_mat_arrays(tmp_path / "a.mat", names)
+    for name in names:
+        assert np.array_equal(found[name], expected[name]) and found[name].dtype == expected[name].dtype
+    for name in ("text", "cells"):
+        with pytest.raises(ValueError, match=f"{name} should be an array of real numbers"):
+            read_mat_arrays(tmp_path / "a.mat", [name])

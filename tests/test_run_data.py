@@ -242,6 +242,29 @@ def test_facts_add_up(make_data) -> None:
             assert {key: entry["events_per_sample"][key] for key in expected} == pytest.approx(expected)
 
 
+def test_class_that_cannot_be_split_is_named_with_its_number_of_recordings(tmp_path: Path) -> None:
+    write_recordings(tmp_path, train=3, test=1, duration=50_000, n=400)
+    for i in (0, 1):
+        (tmp_path / f"train/right/{i}.npy").unlink()
+    data = load_data(config_for("recordings", root=tmp_path, window_ms=10))
+    with pytest.raises(ValueError) as caught:
+        data.facts()
+    assert str(caught.value) == (
+        "Class 'right' of recordings has 1 recording to train on (samples: 4), but a split into D_train and "
+        "D_val takes 2, as samples of one recording stay together. Add recordings of this class, or remove "
+        "the class."
+    )
+    few = load_data(config_for("recordings", root=tmp_path, window_ms=10, max_train_samples=5))
+    with pytest.raises(ValueError, match=r"or raise data\.max_train_samples above 5, or remove the class\."):
+        few.retrain_val()
+
+
+def test_image_class_that_cannot_be_split_is_named() -> None:
+    data = pictures_of(config_for("cifar10", max_train_samples=4))
+    with pytest.raises(ValueError, match=r"Class 'a' of cifar10 has 1 image to train on .*raise data\.max_"):
+        data.retrain_train()
+
+
 def test_examples_are_one_used_training_sample_of_each_class(make_data) -> None:
     data = make_data(max_train_samples=60)
     examples = data.examples()

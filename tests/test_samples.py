@@ -6,14 +6,18 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import resource
 import shutil
 import time
 from collections import namedtuple
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from data_files import load_recordings, write_recordings
 
 from snn.data.samples import (
     LabelledSamples,
@@ -146,6 +150,65 @@ def test_full_disk_is_detected_before_writing(tmp_path: Path, monkeypatch: pytes
         cached_samples(tmp_path, "key", make)
     assert caught.value.errno == errno.ENOSPC
     assert not list(tmp_path.glob("*.arrow")) + list(tmp_path.glob("*.partial"))
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """Files of this process cannot grow beyond 64 KiB, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_disk_that_fills_while_writing_names_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"cannot be stored: File too large\. .*--data\.root") as caught:
+        cached_samples(tmp_path, "key", partial(make, shape=(3, 50, 50)))
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["key.lock"]
+
+
+def test_disk_that_fills_while_recordings_are_read_names_the_folder(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    write_recordings(tmp_path)
+    request.getfixturevalue("small_files")
+    with pytest.raises(
+        OSError, match=r"Sample 9 of \[4, 2, 30, 30\] cannot be stored: File too large"
+    ) as caught:
+        load_recordings(tmp_path)
+    assert caught.value.filename == str(tmp_path / "snn-cache")
+
+
+def test_samples_that_cannot_be_read_back_are_an_error_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise pa.ArrowInvalid("Invalid flatbuffers message")
+
+    monkeypatch.setattr(pa.ipc, "open_file", fail)
+    with pytest.raises(
+        OSError, match=r"50 samples of .* stored but cannot be read back: Invalid flat"
+    ) as caught:
+        cached_samples(tmp_path, "key", make)
+    for words in ("data.downsample", "data.sensor_size", "--data.root", str(tmp_path)):
+        assert words in str(caught.value)
+    assert "Delete it" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["key.lock"]
+
+
+@pytest.mark.parametrize(
+    "facts", [b"[]", b"{}", b"null", b'{"shape": null}', b"\xff", b'{"shape": [50, -1]}']
+)
+def test_file_with_other_facts_is_refused(tmp_path: Path, facts: bytes) -> None:
+    batch = pa.record_batch({"sample": pa.array([b"abc"] * 50, pa.binary(3)), "label": [0] * 50})
+    with pa.ipc.new_file(
+        str(tmp_path / "key.arrow"), batch.schema.with_metadata({"snn.samples": facts})
+    ) as file:
+        file.write_batch(batch.replace_schema_metadata({"snn.samples": facts}))
+    with pytest.raises(ValueError, match=r"key\.arrow is truncated or corrupt .*Delete it"):
+        open_samples(tmp_path / "key.arrow")
 
 
 def test_fingerprint_depends_on_the_whole_content_and_nothing_else() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from snn.data.splits import balanced_subset, stratified_split
+from snn.data.splits import UnsplittableClass, balanced_subset, stratified_split
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.choice(5, size=997, p=[0.4, 0.3, 0.2, 0.06, 0.04])
@@ -72,8 +72,9 @@ def test_two_groups_of_a_class_go_to_different_sides() -> None:
 
 def test_class_of_one_group_cannot_be_split() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
-    with pytest.raises(ValueError, match="Class 1 cannot be on both sides"):
+    with pytest.raises(UnsplittableClass, match="Class 1 cannot be on both sides") as caught:
         stratified_split(labels, fraction=0.5, seed=0, groups=np.array([1, 2, 3, 4, 4, 4]))
+    assert (caught.value.label, caught.value.num_groups) == (1, 1)
     with pytest.raises(ValueError, match="Class 7 cannot be on both sides"):
         stratified_split(np.array([0, 0, 7]), fraction=0.5, seed=0)
 

@@ -4,23 +4,18 @@
 
 from __future__ import annotations
 
-import io
-import pickle
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
+from snn.data.array_images import read_official
+from snn.data.image_decoding import Arrays
+from snn.data.parquet_images import read_parquet
 from snn.data.samples import exclusive_lock
+from snn.data.tiny_imagenet import read_class_names, read_train_images, read_val_images
 from snn.datasets import ImageDataset, Split
-
-Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -106,7 +101,13 @@ def _find_parquet(dataset: ImageDataset, folder: Path, split: Split) -> Source |
         files = tuple(sorted({*parent.glob(f"*{split}*.parquet"), *parent.glob(f"{split}/*.parquet")}))
         if files:
             _check_all_parts(files)
-            read = partial(_read_parquet, files, dataset.label_column, dataset.side)
+            read = partial(
+                read_parquet,
+                files,
+                label=dataset.label_column,
+                side=dataset.side,
+                num_classes=len(dataset.class_names),
+            )
             return Source(files, read, dataset.class_names)
     return None
 
@@ -120,133 +121,24 @@ def _check_all_parts(files: Sequence[Path]) -> None:
         )
 
 
-def _read_parquet(files: Sequence[Path], label: str, side: int) -> Arrays:
-    tables = [_open_parquet(file, label) for file in files]
-    rows = (row for file, table in zip(files, tables, strict=True) for row in _rows(file, table, label))
-    return _decode_all(rows, num_images=sum(table.metadata.num_rows for table in tables), side=side)
-
-
-def _open_parquet(file: Path, label: str) -> Any:
-    from pyarrow import parquet
-
-    try:
-        table = parquet.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(file, error) from error
-    names = table.schema_arrow.names
-    if label not in names or not {"img", "image"} & set(names):
-        raise ValueError(f"{file} needs the columns img (or image) and {label}, it has {', '.join(names)}.")
-    return table
-
-
-def _rows(file: Path, table: Any, label: str) -> Iterator[tuple[str, bytes, int]]:
-    image = "img" if "img" in table.schema_arrow.names else "image"
-    row = 0
-    try:
-        for batch in table.iter_batches(batch_size=512, columns=[image, label]):
-            for value, number in zip(batch[image].to_pylist(), batch[label].to_pylist(), strict=True):
-                yield f"row {row} of {file}", value["bytes"], number
-                row += 1
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(file, error) from error
-
-
-def _damaged(file: Path, error: Exception) -> ValueError:
-    return ValueError(f"{file} is truncated or corrupt ({error}). Fetch it again.")
-
-
-def _decode_all(entries: Iterable[tuple[str, bytes, int]], *, num_images: int, side: int) -> Arrays:
-    """Decodes (origin, encoded image, label); on a terminal, shows progress if it takes over two seconds."""
-    from tqdm import tqdm
-
-    images = np.empty((num_images, 3, side, side), np.uint8)
-    labels = np.empty(num_images, np.int64)
-    progress = tqdm(entries, "Decoding images", num_images, delay=2, leave=False, disable=None)
-    for i, (origin, encoded, label) in enumerate(progress):
-        images[i], labels[i] = _decode(encoded, side, origin), label
-    return images, labels
-
-
-def _decode(encoded: bytes, side: int, origin: str) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            pixels_HWC = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for broken images
-        raise ValueError(f"The image of {origin} cannot be decoded ({error}). Fetch it again.") from error
-    if pixels_HWC.shape[:2] != (side, side):
-        raise ValueError(f"The image of {origin} should be {side}x{side}, it is {pixels_HWC.shape[:2]}.")
-    return pixels_HWC.transpose(2, 0, 1)
-
-
 def _find_official(dataset: ImageDataset, folder: Path, split: Split) -> Source | None:
     """The files that the authors publish, which torchvision downloads."""
     files = tuple(folder / name for name in dataset.official_files.get(split, ()))
     if not files or not all(file.is_file() for file in files):
         return None
     assert dataset.class_names is not None
-    return Source(files, partial(_read_official, files, dataset.side), dataset.class_names)
-
-
-def _read_official(files: Sequence[Path], side: int) -> Arrays:
-    parts = [_read_mat(file) if file.suffix == ".mat" else _read_pickle(file, side) for file in files]
-    return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
-
-
-def _read_mat(file: Path) -> Arrays:
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(file, variable_names=["X", "y"])
-        labels = content["y"].ravel().astype(np.int64) % 10  # the files label the digit zero 10
-        return content["X"].transpose(3, 2, 0, 1), labels  # from [H, W, C, N]
-    except Exception as error:  # corrupt files raise errors of any kind
-        raise _damaged(file, error) from error
-
-
-def _read_pickle(file: Path, side: int) -> Arrays:
-    try:
-        with file.open("rb") as stream:
-            content = _ArraysOnly(stream, encoding="latin1").load()
-        labels = content["labels"] if "labels" in content else content["fine_labels"]
-        return content["data"].reshape(-1, 3, side, side), np.asarray(labels, np.int64)
-    except Exception as error:  # corrupt files raise errors of any kind
-        raise _damaged(file, error) from error
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Unpickles arrays only, since a pickle could run any code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if name == "_reconstruct" and module in {"numpy.core.multiarray", "numpy._core.multiarray"}:
-            return np.empty(0).__reduce__()[0]
-        if (module, name) in {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is not an array")
+    read = partial(read_official, files, side=dataset.side, num_classes=len(dataset.class_names))
+    return Source(files, read, dataset.class_names)
 
 
 def _find_tiny_imagenet(dataset: ImageDataset, folder: Path, split: Split) -> Source | None:
     for home in (folder, folder / "tiny-imagenet-200"):
         wnids, annotations = home / "wnids.txt", home / "val" / "val_annotations.txt"
         if wnids.is_file() and annotations.is_file():
-            names = tuple(sorted(wnids.read_text().split()))
+            names = read_class_names(wnids)
             # Checking every image would take long; a folder's time changes if an image is added or removed.
             train_folders = [home / "train" / name / "images" for name in names]
             files = train_folders if split == "train" else [annotations, home / "val" / "images"]
-            read = partial(_read_tiny_imagenet, home, split, names, dataset.side)
-            return Source((wnids, *files), read, names)
+            read = read_train_images if split == "train" else read_val_images
+            return Source((wnids, *files), partial(read, home, names, side=dataset.side), names)
     return None
-
-
-def _read_tiny_imagenet(home: Path, split: Split, names: Sequence[str], side: int) -> Arrays:
-    """Classes sorted by WordNet id, images by file name."""
-    if split == "train":
-        folders = [home / "train" / name / "images" for name in names]
-        images = [(path, i) for i, folder in enumerate(folders) for path in sorted(folder.glob("*.JPEG"))]
-    else:
-        lines = (home / "val" / "val_annotations.txt").read_text().splitlines()
-        named = sorted(line.split("\t")[:2] for line in lines if line)
-        images = [(home / "val" / "images" / name, names.index(wnid)) for name, wnid in named]
-    entries = ((str(path), path.read_bytes(), label) for path, label in images)
-    return _decode_all(entries, num_images=len(images), side=side)

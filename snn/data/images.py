@@ -122,6 +122,9 @@ def _load_files(source: Source, name: str, root: Path) -> LabelledSamples:
         images, labels = source.read()
         return LabelledSamples.from_arrays(images, labels, source.class_names)
 
+    absent = [path for path in source.files if not path.is_file() and not path.is_dir()]
+    if absent:
+        raise FileNotFoundError(f"{absent[0]} is missing, a dangling link or no file. Fetch it again.")
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in source.files]
     key = f"{name}-{content_key(_READER_VERSION, facts)}"
     return cached_samples(cache_directory(root, key), key, build)

@@ -113,7 +113,7 @@ def cached_samples(directory: Path, key: str, build: Callable[[], LabelledSample
 
     Raises:
         ValueError: The file exists but is truncated or corrupt.
-        OSError: The folder cannot be written, or the disk is too full.
+        OSError: The folder cannot be written, the disk is too full, or what was written cannot be read back.
     """
     path = directory / f"{key}.arrow"
     if not path.exists():
@@ -156,7 +156,7 @@ def open_samples(path: Path) -> LabelledSamples:
             facts["fingerprint"],
             tuple(facts["notes"]),
         )
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # corrupt files raise errors of any kind
         raise ValueError(
             f"The file of samples {path} is truncated or corrupt ({error}). Delete it; it will be rebuilt."
         ) from error
@@ -214,15 +214,41 @@ def _write(data: LabelledSamples, path: Path) -> None:
         )
     partial = path.with_name(f"{path.stem}.{socket.gethostname()}-{os.getpid()}.partial")
     try:
-        batch = _to_batch(data)
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        _write_batch(_to_batch(data), partial)
+        _check_readable(partial, data)
         os.replace(partial, path)
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()
+
+
+def _write_batch(batch: pa.RecordBatch, path: Path) -> None:
+    try:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    except OSError as error:  # Arrow's names no file
+        reason = os.strerror(error.errno) if error.errno else error
+        raise OSError(
+            error.errno,
+            f"The samples cannot be stored: {reason}. Free some space, or set --data.root to another disk",
+            str(path.parent),
+        ) from error
+
+
+def _check_readable(path: Path, data: LabelledSamples) -> None:
+    """Keeps a file that cannot be opened from being found, deleted and built again, for ever."""
+    try:
+        open_samples(path)
+    except ValueError as error:
+        raise OSError(
+            errno.EIO,
+            f"{len(data):,} samples of {list(data.samples.shape[1:])} were stored but cannot be read back: "
+            f"{error.__cause__}. If they are too large, raise data.downsample or correct data.sensor_size; "
+            f"if the disk is failing, set --data.root to another one",
+            str(path.parent),
+        ) from error
 
 
 def _to_batch(data: LabelledSamples) -> pa.RecordBatch:

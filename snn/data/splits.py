@@ -10,6 +10,23 @@ IntArray = NDArray[np.int64]
 _OPEN, _FIRST, _SECOND = -1, 0, 1
 
 
+class UnsplittableClass(ValueError):
+    """A class that cannot have samples on both sides of a split, as whole groups stay on one.
+
+    Attributes:
+        label: The class.
+        num_groups: Groups that hold samples of it.
+    """
+
+    def __init__(self, label: int, num_groups: int, num_free: int) -> None:
+        self.label = label
+        self.num_groups = num_groups
+        super().__init__(
+            f"Class {label} cannot be on both sides of a split: it takes two groups of samples, and of its "
+            f"{num_groups} only {num_free} can still be assigned. Use more samples, or another seed."
+        )
+
+
 def stratified_split(
     labels: IntArray, *, fraction: float, seed: int, groups: IntArray | None = None
 ) -> tuple[IntArray, IntArray]:
@@ -30,7 +47,8 @@ def stratified_split(
         has samples on both sides.
 
     Raises:
-        ValueError: A fraction outside (0, 1), or a class that cannot have groups on both sides.
+        ValueError: A fraction outside (0, 1).
+        UnsplittableClass: A class that cannot have groups on both sides.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1 (both excluded), got {fraction}.")
@@ -107,10 +125,7 @@ def _deal(label: int, groups: IntArray, sizes: IntArray, fraction: float, side: 
     fewest = 0 if _FIRST in assigned else 1
     most = int(unassigned.sum()) - (0 if _SECOND in assigned else 1)
     if fewest > most:
-        raise ValueError(
-            f"Class {label} cannot be on both sides of a split: only {int(unassigned.sum())} of its "
-            f"{len(groups)} group(s) of samples can still be assigned. Use more samples, or another seed."
-        )
+        raise UnsplittableClass(label, len(groups), int(unassigned.sum()))
     distance = np.abs(in_first[fewest : most + 1] - fraction * sizes.sum())
     num_first = fewest + int(np.argmin(distance))
     side[groups[unassigned][:num_first]] = _FIRST

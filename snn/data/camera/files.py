@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,9 @@ def find_recordings(dataset: str, split: Split, root: Path) -> Recordings:
 
     Raises:
         FileNotFoundError: There is no recording of this split.
-        ValueError: An unknown data set, or a test recording of a class without training recordings.
+        ValueError: An unknown data set, a test recording of a class without training recordings, or the name
+            of a class that is not UTF-8.
+        OSError: A folder may not be listed.
     """
     entry = look_up_dataset(dataset, EventDataset)
     find = _find_official_split if entry.split_folders else _find_without_split
@@ -109,10 +112,9 @@ def _find_without_split(entry: EventDataset, split: Split, folder: Path) -> Reco
     if entry.class_names is None and folder.name != entry.folders[-1]:
         folder = folder / entry.folders[-1]
     by_class: dict[str, list[Path]] = {}
-    for file in _files_below(folder, entry.suffixes):
-        # `folder` may be a root that holds other data sets too.
-        if entry.class_names is None or file.parent.name in entry.class_names:
-            by_class.setdefault(file.parent.name, []).append(file)
+    # `folder` may be a root that holds other data sets too.
+    for file in _files_below(folder, entry.suffixes, entry.class_names):
+        by_class.setdefault(file.parent.name, []).append(file)
     chosen = []
     for files in by_class.values():
         num_train = max(1, min(-(-9 * len(files) // 10), len(files) - 1))
@@ -121,9 +123,19 @@ def _find_without_split(entry: EventDataset, split: Split, folder: Path) -> Reco
     return _labelled(entry, folder, sorted(chosen), names)
 
 
-def _files_below(folder: Path, suffixes: Iterable[str]) -> list[Path]:
-    """Recordings in the subfolders (of classes or persons), sorted by path."""
-    return sorted(path for suffix in suffixes for path in folder.glob(f"*/*.{suffix}"))
+def _files_below(
+    folder: Path, suffixes: Iterable[str], subfolders: Collection[str] | None = None
+) -> list[Path]:
+    """Recordings in the subfolders (of classes or persons), sorted by path.
+
+    Raises:
+        OSError: A subfolder may not be listed; `glob` would pass over it.
+    """
+    for subfolder in folder.glob("*/"):
+        if subfolders is None or subfolder.name in subfolders:
+            os.scandir(subfolder).close()
+    files = (path for suffix in suffixes for path in folder.glob(f"*/*.{suffix}"))
+    return sorted(path for path in files if subfolders is None or path.parent.name in subfolders)
 
 
 def _class_of(file: Path, entry: EventDataset) -> str:
@@ -136,6 +148,11 @@ def _class_of(file: Path, entry: EventDataset) -> str:
 def _labelled(
     entry: EventDataset, folder: Path, files: list[Path], class_names: tuple[str, ...]
 ) -> Recordings:
+    for name in class_names:
+        if name != name.encode(errors="replace").decode():  # files that hold the name would be broken
+            raise ValueError(
+                f"The name of the class folder {name!r} of {entry.name} in {folder} is not UTF-8. Rename it."
+            )
     label_of = {name: i for i, name in enumerate(class_names)}
     unknown = sorted({_class_of(file, entry) for file in files} - label_of.keys())
     if unknown:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
+import stat
+import zipfile
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from snn.data.camera.aedat import Columns, read_aedat, read_aedat4
+from snn.data.expansion import Expansion
+from snn.data.mat_files import read_mat_arrays
 
 EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p", np.uint8)])
 """An event: column x and row y in pixels from the top left, time t in us, polarity p (0 OFF, 1 ON)."""
@@ -28,9 +33,10 @@ FORMS = {
 }
 """File forms; t is in microseconds unless stated otherwise, and a polarity above 0 is ON."""
 
-_AEDAT4_START = b"#!AER-DAT4.0\r\n"
-_AEDAT4_EVENT = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "?"), ("unused", "V3")])
-_AEDAT4_CODECS = {0: None, 1: "lz4", 2: "lz4", 3: "zstd", 4: "zstd"}
+MAX_SIDE = 1 << 15
+"""Pixels beyond which no side of a sensor is read."""
+
+_LONGEST_US = 1 << 62  # differences of times fit into int64
 
 
 class UnreadableRecording(ValueError):
@@ -48,17 +54,24 @@ def read_recording(path: Path, form: str | None = None) -> Events:
         Events of EVENT_DTYPE; empty if the file holds none.
 
     Raises:
-        UnreadableRecording: The file is truncated, corrupt or of another form.
-        ImportError: tonic, which reads `bin`, is not installed.
+        UnreadableRecording: The file is missing, truncated, corrupt or of another form.
+        ImportError: The package that reads this form is not installed.
     """
     read = _READERS[form or path.suffix.removeprefix(".")]
     try:
-        return read(path)
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait for ever
+            raise ValueError("it is not a file")
+        return make_events(*read(path))
     except ImportError:
         raise
     except Exception as error:  # corrupt files raise errors of any kind
-        reason = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
-        raise UnreadableRecording(f"{path.parent.name}/{path.name} ({reason})") from error
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split()).removesuffix(".")
+        raise UnreadableRecording(f"{short_name(path)} ({reason or type(error).__name__})") from error
+
+
+def short_name(path: Path) -> str:
+    """A recording's folder and file for messages, printable even if its name is not valid UTF-8."""
+    return f"{path.parent.name}/{path.name}".encode(errors="backslashreplace").decode()
 
 
 def make_events(x: Any, y: Any, t: Any, p: Any) -> Events:
@@ -66,188 +79,145 @@ def make_events(x: Any, y: Any, t: Any, p: Any) -> Events:
 
     Args:
         x, y: Pixels, integers in [0, 32767].
-        t: Times in microseconds.
+        t: Times in microseconds, above -2^62 and below 2^62; fractions are cut off.
         p: Polarities; above 0 is ON.
 
     Raises:
-        ValueError: Columns of different lengths, or pixels outside the range.
+        ValueError: Columns of different lengths or of something else than numbers, values outside their
+            range, or pixels between two pixels.
     """
     columns = {name: np.ravel(values) for name, values in (("x", x), ("y", y), ("t", t), ("p", p))}
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"its columns have different lengths: {lengths}")
     events = np.empty(lengths["x"], EVENT_DTYPE)
-    for name in ("x", "y"):
-        values = columns[name]
-        if len(values) and not 0 <= values.min() <= values.max() <= np.iinfo(np.int16).max:
-            raise ValueError(f"{name} runs from {values.min()} to {values.max()}, which no sensor has")
-        events[name] = values
-    if columns["t"].dtype.kind == "f" and not np.isfinite(columns["t"]).all():
-        raise ValueError("some times are not finite")
-    events["t"], events["p"] = columns["t"], columns["p"] > 0
+    events["x"], events["y"] = _pixels("x", columns["x"]), _pixels("y", columns["y"])
+    events["t"] = _times(columns["t"])
+    events["p"] = _numbers("polarities", columns["p"], kinds="biuf") > 0
     return events
 
 
-def _read_bin(path: Path) -> Events:
+def _pixels(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    _numbers(name, values)
+    if len(values) and not 0 <= values.min() <= values.max() < MAX_SIDE:
+        raise ValueError(f"{name} runs from {values.min()} to {values.max()}, which no sensor has")
+    fractions = values[values % 1 != 0] if values.dtype.kind == "f" else []
+    if len(fractions):
+        raise ValueError(f"{name} should be whole numbers, {len(fractions):,} are not, as {fractions[0]}")
+    return values
+
+
+def _times(values: NDArray[Any]) -> NDArray[Any]:
+    _numbers("times", values)
+    # As Python's numbers, which compare without a cast.
+    if len(values) and not -_LONGEST_US < values.min().item() <= values.max().item() < _LONGEST_US:
+        raise ValueError(f"its times run from {values.min()} to {values.max()} us, which no clock shows")
+    return values
+
+
+def _numbers(name: str, values: NDArray[Any], *, kinds: str = "iuf") -> NDArray[Any]:
+    if values.dtype.kind not in kinds:
+        raise ValueError(f"{name} should be real numbers, they are of the type {values.dtype}")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError(f"some {name} are not finite")
+    return values
+
+
+def _read_bin(path: Path) -> Columns:
     """N-MNIST and N-Caltech101: x, y, then 1 bit polarity and 23 bits time in us.
 
-    An entry with y = 240 is not an event: it adds 2^13 us to all later times.
-    """
-    from tonic.io import read_mnist_file
-
-    size = path.stat().st_size
-    if size % 5:
-        raise ValueError(f"{size} bytes are not a whole number of events of 5 bytes")
-    if size == 0:
-        return np.empty(0, EVENT_DTYPE)
-    return read_mnist_file(str(path), dtype=EVENT_DTYPE)
-
-
-def _read_aedat(path: Path) -> Events:
-    """AEDAT 2.0: header lines that begin with #, then big-endian address and time in us, 32 bits each.
-
-    Address of a DVS128: bit 0 polarity (0 is ON), bits 1-7 column from the right, bits 8-14 row from the
-    bottom, bit 15 marks special events, which are dropped.
+    An entry with y = 240 is not an event: it adds 2^13 us to its own and all later times.
     """
     content = path.read_bytes()
-    if not content.startswith(b"#!AER-DAT2.0"):
-        raise ValueError("it does not begin with #!AER-DAT2.0")
-    start = 0
-    while content[start : start + 1] == b"#":
-        start = content.find(b"\n", start) + 1
-        if start == 0:
-            raise ValueError("it ends inside its header")
-    if (len(content) - start) % 8:
-        raise ValueError(f"{len(content) - start} bytes of events are not a multiple of 8 bytes")
-    raw = np.frombuffer(content, np.dtype([("address", ">u4"), ("t", ">u4")]), offset=start)
-    if len(raw) and raw["address"].max() >= 1 << 16:
-        raise ValueError("its addresses have more than 16 bits, so it is not of a DVS128")
-    raw = raw[raw["address"] < 1 << 15]
-    address = raw["address"].astype(np.int64)
-    return make_events(127 - (address >> 1 & 127), 127 - (address >> 8), raw["t"], 1 - (address & 1))
+    if len(content) % 5:
+        raise ValueError(f"{len(content)} bytes are not a whole number of events of 5 bytes")
+    x, y, high, middle, low = np.frombuffer(content, np.uint8).reshape(-1, 5).T.astype(np.int64)
+    is_event = y != 240
+    t = ((high & 127) << 16 | middle << 8 | low) + (np.cumsum(~is_event) << 13)
+    return x[is_event], y[is_event], t[is_event], high[is_event] >> 7
 
 
-def _read_aedat4(path: Path) -> Events:
-    """AEDAT 4.0: a header, then packets of one stream each, as flatbuffers that may be compressed.
-
-    If there are several event streams, the one with the lowest number is read.
-    """
-    content = path.read_bytes()
-    if not content.startswith(_AEDAT4_START):
-        raise ValueError("it does not begin with #!AER-DAT4.0")
-    offset = len(_AEDAT4_START)
-    (size,) = struct.unpack_from("<I", content, offset)
-    header = content[offset : offset + 4 + size]
-    codec = _AEDAT4_CODECS[_flatbuffer_number(header, 0, "<i", default=0)]
-    offset += len(header)
-    table = _flatbuffer_number(header, 1, "<q", default=-1)  # index of the packets, after the last one
-    end = len(content) if table < 0 else table
-    streams: dict[int, list[NDArray[np.void]]] = {}
-    while offset < end:
-        stream, size = struct.unpack_from("<ii", content, offset)
-        offset += 8
-        if size < 0 or offset + size > len(content):
-            raise ValueError("it ends inside a packet")
-        packet = _decompress(content[offset : offset + size], codec)
-        if packet[8:12] == b"EVTS":
-            streams.setdefault(stream, []).append(_aedat4_events(packet))
-        offset += size
-    if not streams:
-        raise ValueError("it has no events")
-    events = np.concatenate(streams[min(streams)])
-    return make_events(events["x"], events["y"], events["t"], events["p"])
+def _read_npy(path: Path) -> Columns:
+    return _from_array(_load_npy(path), "xytp")
 
 
-def _decompress(data: bytes, codec: str | None) -> bytes:
-    import pyarrow as pa
-
-    if codec is None:
-        return data
-    with pa.CompressedInputStream(pa.BufferReader(data), codec) as stream:
-        return stream.read()
+def _read_npy_gesture(path: Path) -> Columns:
+    x, y, t, p = _from_array(_load_npy(path), "xypt")
+    whole_ms = np.trunc(_times(np.ravel(t)).astype(np.float64))  # int64 might overflow
+    return x, y, 1000 * whole_ms, p
 
 
-def _aedat4_events(packet: bytes) -> NDArray[np.void]:
-    offset = _flatbuffer_field(packet, 0)
-    if offset is None:
-        return np.empty(0, _AEDAT4_EVENT)
-    offset += struct.unpack_from("<I", packet, offset)[0]
-    (count,) = struct.unpack_from("<I", packet, offset)
-    return np.frombuffer(packet, _AEDAT4_EVENT, count, offset + 4)
+def _read_npy_poker(path: Path) -> Columns:
+    return _from_array(_load_npy(path), "txyp")
 
 
-def _flatbuffer_field(buffer: bytes, index: int) -> int | None:
-    """Offset of a field of the root table; None if the field is absent.
-
-    A buffer holds its size (4 bytes), the offset of the root table, a name, then tables. A table begins with
-    its distance from its vtable: size of the vtable, size of the table, offset of each field (0: absent).
-    """
-    table = 4 + struct.unpack_from("<I", buffer, 4)[0]
-    vtable = table - struct.unpack_from("<i", buffer, table)[0]
-    if 4 + 2 * index >= struct.unpack_from("<H", buffer, vtable)[0]:
-        return None
-    offset: int = struct.unpack_from("<H", buffer, vtable + 4 + 2 * index)[0]
-    return table + offset if offset else None
+def _load_npy(path: Path) -> NDArray[Any]:
+    array = np.load(path, allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError("it holds several arrays, as npz files do")
+    return array
 
 
-def _flatbuffer_number(buffer: bytes, index: int, kind: str, *, default: int) -> int:
-    offset = _flatbuffer_field(buffer, index)
-    return default if offset is None else int(struct.unpack_from(kind, buffer, offset)[0])
-
-
-def _read_npy(path: Path) -> Events:
-    return _from_array(np.load(path, allow_pickle=False), "xytp")
-
-
-def _read_npz(path: Path) -> Events:
+def _read_npz(path: Path) -> Columns:
+    expansion = Expansion(path)
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            expansion.add(entry.file_size)
     with np.load(path, allow_pickle=False) as arrays:
         return _from_array(arrays["events"], "xytp") if "events" in arrays else _from_named(arrays)
 
 
-def _read_h5(path: Path) -> Events:
+def _read_h5(path: Path) -> Columns:
     import h5py
+
+    expansion = Expansion(path)
+
+    def whole(entry: Any) -> Any:
+        if not isinstance(entry, h5py.Dataset):
+            raise ValueError("x, y, t and p should be data sets, one is something else")
+        expansion.add(entry.size * entry.dtype.itemsize)
+        return entry[()]
 
     with h5py.File(path, "r") as file:
         events = file.get("events", file)
-        return _from_array(events[()], "xytp") if isinstance(events, h5py.Dataset) else _from_named(events)
+        if isinstance(events, h5py.Dataset):
+            return _from_array(whole(events), "xytp")
+        _check_names(events)
+        return whole(events["x"]), whole(events["y"]), whole(events["t"]), whole(events["p"])
 
 
-def _read_mat(path: Path) -> Events:
-    from scipy.io import loadmat
-
-    content = loadmat(path, variable_names=["x", "y", "ts", "pol"])
-    rows = 179 - content["y"].astype(np.int64)
-    return make_events(content["x"], rows, content["ts"], content["pol"])
+def _read_mat(path: Path) -> Columns:
+    columns = read_mat_arrays(path, ("x", "y", "ts", "pol"))
+    rows = 179 - _pixels("y", np.ravel(columns["y"])).astype(np.int64)
+    return columns["x"], rows, columns["ts"], columns["pol"]
 
 
-def _read_npy_gesture(path: Path) -> Events:
-    events = _from_array(np.load(path, allow_pickle=False), "xypt")
-    events["t"] *= 1000
-    return events
-
-
-def _read_npy_poker(path: Path) -> Events:
-    return _from_array(np.load(path, allow_pickle=False), "txyp")
-
-
-def _from_array(events: NDArray[Any], columns: str) -> Events:
+def _from_array(events: NDArray[Any], columns: str) -> Columns:
     if events.dtype.names is not None:
         return _from_named(events)
     if events.ndim != 2 or events.shape[1] != 4:
         raise ValueError(
             f"its array should be [n, 4] with the columns {', '.join(columns)}, it is {list(events.shape)}"
         )
-    return make_events(*(events[:, columns.index(name)] for name in "xytp"))
+    x, y, t, p = (events[:, columns.index(name)] for name in "xytp")
+    return x, y, t, p
 
 
-def _from_named(source: Any) -> Events:
-    """From a structured array or mapping with the columns x, y, t and p."""
-    return make_events(*(source[name][()] for name in "xytp"))
+def _from_named(source: Any) -> Columns:
+    """From a structured array, or a mapping, with the columns x, y, t and p."""
+    _check_names(source.dtype.names if isinstance(source, np.ndarray) else source)
+    return source["x"], source["y"], source["t"], source["p"]
 
 
-_READERS: dict[str, Callable[[Path], Events]] = {
-    "aedat": _read_aedat,
-    "aedat4": _read_aedat4,
+def _check_names(present: Container[str]) -> None:
+    missing = [name for name in "xytp" if name not in present]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)} of x, y, t and p")
+
+
+_READERS: dict[str, Callable[[Path], Columns]] = {
+    "aedat": read_aedat,
+    "aedat4": read_aedat4,
     "bin": _read_bin,
     "npy": _read_npy,
     "npz": _read_npz,

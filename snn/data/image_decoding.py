@@ -1,0 +1,100 @@
+"""Encoded images and their labels as arrays; what is wrong is named by file, row and reason."""
+
+# N samples, C channels, H height, W width
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
+"""Images [N, C, H, W] and labels [N]."""
+
+Entry = tuple[str, Path | IO[bytes], Any]
+"""Where an image comes from, such as "row 3 of FILE", the encoded image, its label."""
+
+_KINDS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # to read EPS, Pillow would start a program
+
+
+def decode_images(
+    entries: Iterable[Entry], *, num_images: int, side: int, num_classes: int, source: Path
+) -> Arrays:
+    """Decodes images; on a terminal, shows progress if it takes over two seconds.
+
+    Args:
+        entries: Each image and its label.
+        num_images: How many there should be.
+        side: Their height and width.
+        num_classes: Labels are integers below it.
+        source: File or folder for messages on their number.
+
+    Raises:
+        ValueError: An image that cannot be decoded or has another size, a label that is none, or another
+            number of images.
+    """
+    from PIL import Image
+    from tqdm import tqdm
+
+    if num_images == 0:
+        raise ValueError(f"{source} holds no image. Fetch it again.")
+    try:
+        images, labels = np.empty((num_images, 3, side, side), np.uint8), np.empty(num_images, np.int64)
+    except (MemoryError, ValueError) as error:
+        raise ValueError(
+            f"{source} is said to hold {num_images:,} images ({error}). Fetch it again."
+        ) from error
+    num_read = 0
+    progress = tqdm(entries, "Decoding images", num_images, delay=2, leave=False, disable=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are checked here
+        for num_read, (origin, encoded, label) in enumerate(progress, 1):
+            if num_read <= num_images:
+                images[num_read - 1] = _decode(encoded, side, origin)
+                labels[num_read - 1] = check_label(label, num_classes, origin)
+    if num_read != num_images:
+        raise ValueError(
+            f"{source} should hold {num_images:,} images, it holds {num_read:,}. Fetch it again."
+        )
+    return images, labels
+
+
+def check_label(value: Any, num_classes: int, origin: str) -> int:
+    """The label as an integer.
+
+    Raises:
+        ValueError: It is none in [0, `num_classes`).
+    """
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    if type(whole) is not int or not 0 <= whole < num_classes:
+        raise ValueError(
+            f"The label of {origin} should be an integer from 0 to {num_classes - 1}, it is {value!r}. "
+            f"Fetch the file again."
+        )
+    return whole
+
+
+def damaged_file(file: Path, error: Exception | str) -> ValueError:
+    """The error for a file that its reader cannot make sense of."""
+    return ValueError(f"{file} is truncated or corrupt ({error}). Fetch it again.")
+
+
+def _decode(encoded: Path | IO[bytes], side: int, origin: str) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    try:
+        if isinstance(encoded, Path) and not encoded.is_file():  # opening a pipe would wait for ever
+            raise FileNotFoundError("there is no such file")
+        with Image.open(encoded, formats=_KINDS) as image:
+            size, pixels_HWC = image.size, None
+            if size == (side, side):  # known from the header: a larger one is not decoded
+                pixels_HWC = np.asarray(image.convert("RGB"))
+    except Exception as error:  # Pillow raises errors of any kind for broken images
+        raise ValueError(f"The image of {origin} cannot be decoded ({error}). Fetch it again.") from error
+    if pixels_HWC is None:
+        raise ValueError(f"The image of {origin} should be {side}x{side}, it is {size[0]}x{size[1]}.")
+    return pixels_HWC.transpose(2, 0, 1)
