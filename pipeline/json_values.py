@@ -63,7 +63,7 @@ def _converter() -> Converter:
 def _of_object(structure: Any) -> Any:
     def structure_object(values: Any, cls: Any) -> Any:
         if not isinstance(values, dict):
-            raise TypeError(f"must be an object, got {values!r}")
+            raise TypeError(f"must be an object, got {values!r:.100}")
         return structure(values, cls)
 
     return structure_object
@@ -73,7 +73,7 @@ def _checked(value: Any, kind: Any) -> Any:
     """The value, if it is of the kind already; a whole number is a number too."""
     allowed = (float, int) if kind is float else kind
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"must be {_EXPECTED[kind]}, got {value!r}")
+        raise TypeError(f"must be {_EXPECTED[kind]}, got {value!r:.100}")
     return value
 
 
@@ -88,7 +88,7 @@ def _choice(value: Any, kind: Any) -> Any:
     parts = [kind] if get_origin(kind) is Literal else get_args(kind)
     choices = [choice for part in parts for choice in get_args(part)]
     if value not in choices:
-        raise ValueError(f"must be one of {', '.join(map(str, choices))}, got {value!r}")
+        raise ValueError(f"must be one of {', '.join(map(str, choices))}, got {value!r:.100}")
     return value
 
 

@@ -240,7 +240,23 @@ def test_configs_lists_all(status) -> None:
         (["run", "demo", "--search.population-size", "3"], ["num_parents must not exceed"]),
         (
             ["run", "demo", "--threads-per-worker", "0"],
-            ["config.threads_per_worker must be at least 1, got 0"],
+            ["threads_per_worker must be at least 1, got 0"],
+        ),
+        (["run", "demo", "--seed", "-1"], ["seed must be at least 0, got -1"]),
+        (
+            ["demo", "--seed", str(2**63)],
+            ["seed must be at most 9,223,372,036,854,775,807, got 9223372036854775808"],
+        ),
+        (["run", "demo", "--retrain.seeds", "0", "-1"], ["retrain.seeds must be at least 0, got -1"]),
+        (["run", "demo", "--retrain.seeds", "0", "0"], ["retrain.seeds must be different from each other"]),
+        (
+            ["run", "demo", "--search.more-exponents", "nan"],
+            ["search.more_exponents must be a finite number"],
+        ),
+        (["run", "demo", "--search.max-spikes", "-5"], ["search.max_spikes must be at least 0, got -5.0"]),
+        (
+            ["run", "demo", "--network.v-threshold", "1e-50"],
+            ["network.v_threshold must be at least 1.17549e-38"],
         ),
         (["run", "demo", "--search.engine", "fast"], ["'fast'", "event_driven"]),
         (["run", "demo", "--seed", "one"], ["--seed INT", "'one'"]),
