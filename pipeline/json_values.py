@@ -38,7 +38,7 @@ def from_json(values: Any, cls: type[_T]) -> _T:
 
     try:
         return _converter().structure(values, cls)
-    except BaseValidationError as error:
+    except (BaseValidationError, TypeError) as error:  # TypeError: not even an object
         raise ValueError("; ".join(dict.fromkeys(_messages(error, "")))) from error
 
 
@@ -53,6 +53,7 @@ def _converter() -> Converter:
         converter.register_structure_hook(kind, _checked)
     converter.register_structure_hook(Path, lambda value, _: Path(_checked(value, str)))
     converter.register_structure_hook_func(_is_choice, _choice)
+    converter.register_structure_hook_func(_is_tuple, _tuple)
     converter.register_structure_hook_factory(
         dataclasses.is_dataclass,
         lambda cls: _of_object(make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)),
@@ -67,6 +68,21 @@ def _of_object(structure: Any) -> Any:
         return structure(values, cls)
 
     return structure_object
+
+
+def _is_tuple(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _tuple(value: Any, kind: Any) -> Any:
+    """A tuple of any length, or of a fixed number of entries of one type."""
+    parts = get_args(kind)
+    length = None if parts[1:] == (...,) else len(parts)
+    if not isinstance(value, list | tuple) or length not in (None, len(value)):
+        number = "" if length is None else f" of {length}"
+        raise TypeError(f"must be a list{number}, got {value!r:.100}")
+    assert length is None or len(set(parts)) == 1, kind
+    return tuple(_converter().structure(value, list[parts[0]]))  # type: ignore[valid-type]
 
 
 def _checked(value: Any, kind: Any) -> Any:
@@ -109,7 +125,11 @@ def _messages(error: BaseException, path: str) -> list[str]:
     if isinstance(error, KeyError):
         return [f"{path or 'a field'} is missing"]
     text = str(error)
-    return [f"{path} {text}" if text.startswith("must be") and path else text]
+    if not text.startswith("must be"):
+        if isinstance(error, ValueError):  # of the dataclass, which names its field
+            return [text]
+        text = f"has another form ({text})"
+    return [f"{path} {text}" if path else text]
 
 
 def _joined(path: str, name: str) -> str:

@@ -125,3 +125,48 @@ def test_allowed_values_are_all_tried() -> None:
     tried = {name: [value for named, value in CASES if named == name] for name in FIELDS}
     for name, values in ALLOWED.items():
         assert [value for value in values if value not in tried[name]] == []
+
+
+NUMBERS = st.integers() | st.floats() | st.sampled_from([0, 1, 2, 0.5, 2**63, 10**26, 1e308])
+WORDS = st.text(max_size=20) | st.sampled_from(
+    ["auto", "5", "true", "null", "NaN", "dense", "SCB_k3", "best"]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | WORDS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@st.composite
+def changed_settings(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
+    """The JSON values of a config with one of them changed, and its name."""
+    values = draw(st.sampled_from(list(CONFIGS.values()))).to_json()
+    name = draw(
+        st.sampled_from([*FIELDS, *(name for name, value in values.items() if isinstance(value, dict))])
+    )
+    section, _, field = name.rpartition(".")
+    (values[section] if section else values)[field] = draw(JSON)
+    return name, json.loads(json.dumps(values))
+
+
+@settings(deadline=None, derandomize=True, max_examples=500)
+@given(changed_settings())
+@pytest.mark.filterwarnings("ignore:search:UserWarning")
+def test_json_value_is_taken_as_it_is_or_refused_and_named(case: tuple[str, dict[str, Any]]) -> None:
+    name, values = case
+    try:
+        config = config_from_json(values)
+    except ValueError as error:
+        assert name in str(error) and len(str(error)) < 5000
+        return
+    assert config_from_json(json.loads(json.dumps(config.to_json(), allow_nan=False))) == config
+    assert config.identity() == config.identity()
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(JSON)
+def test_settings_that_are_no_object_or_have_other_names_are_refused(values: Any) -> None:
+    if values != {}:
+        with pytest.raises(ValueError, match="must be an object|is unknown"):
+            config_from_json(values)
