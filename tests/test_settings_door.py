@@ -8,14 +8,19 @@ import math
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import ask_all, make_search
 
+from pipeline.algorithms.settings import AlgorithmName
 from pipeline.config.named import CONFIGS
 from pipeline.config.tree import Config, config_from_json
+from snn.data.splits import balanced_subset, stratified_split
 
 DEFAULTS = Config()
 LONG = "x" * 100_000
@@ -168,5 +173,24 @@ def test_json_value_is_taken_as_it_is_or_refused_and_named(case: tuple[str, dict
 @given(JSON)
 def test_settings_that_are_no_object_or_have_other_names_are_refused(values: Any) -> None:
     if values != {}:
-        with pytest.raises(ValueError, match="must be an object|is unknown"):
+        with pytest.raises(ValueError, match=r"must be an object|is unknown"):
             config_from_json(values)
+
+
+@pytest.mark.parametrize("seed", [2**32, 2**63 - 1])
+@pytest.mark.parametrize("algorithm", get_args(AlgorithmName))
+def test_every_algorithm_takes_every_seed(algorithm: str, seed: int) -> None:
+    if algorithm == "optuna":
+        pytest.importorskip("optuna")
+    first, second = (make_search(algorithm=algorithm, seed=seed) for _ in range(2))
+    assert len(asked := ask_all(first)) >= 10
+    assert ask_all(second) == asked
+
+
+def test_largest_seed_is_taken_by_every_generator() -> None:
+    largest = 2**63 - 1
+    torch.Generator().manual_seed(largest)
+    labels = np.arange(20) % 2
+    stratified_split(labels, fraction=0.5, seed=largest)
+    balanced_subset(labels, size=4, seed=largest)
+    assert Config(seed=largest).seed == largest
