@@ -264,6 +264,9 @@ def test_configs_lists_all(status) -> None:
         (["retrain", "A", "--on", "nmnits"], ["Unknown config 'nmnits'; choose from: demo"]),
         (["evaluate", "A"], ["--architecture STR"]),
         (["import-checkpoint", "F"], ["RUN_DIR"]),
+        (["search", "RUN", "--ray.num-workers", "0"], ["ray.num_workers must be at least 1, got 0"]),
+        (["search", "RUN", "--ray.address", ""], ["ray.address must be a printable text"]),
+        (["bench", "--price-per-worker-hour", "nan"], ["price_per_worker_hour must be a finite number"]),
         (["bench", "--sections", "speed"], ["'speed'", "candidate"]),
         (
             ["retrain", "no/such/run", "--on=demo", "--architecture=autosnn"],
@@ -272,8 +275,10 @@ def test_configs_lists_all(status) -> None:
         (["search", "no/such/run"], ["error: ", "start one with: python launch.py run NAME"]),
     ],
 )
-def test_mistake_is_named_with_what_would_be_right(arguments: list[str], words: list[str], status) -> None:
-    done = status(*arguments)
+def test_mistake_is_named_with_what_would_be_right(
+    arguments: list[str], words: list[str], status, run_folder: RunFolder
+) -> None:
+    done = status(*(str(run_folder.path) if argument == "RUN" else argument for argument in arguments))
     assert done.code == 2 and not done.out
     assert "Traceback" not in done.err
     message = " ".join(done.err.replace("│", " ").split())

@@ -254,8 +254,8 @@ class Config:
         """
         ray = dataclasses.replace(
             self.ray,
-            address=ray_address or self.ray.address,
-            num_workers=ray_num_workers or self.ray.num_workers,
+            address=self.ray.address if ray_address is None else ray_address,
+            num_workers=self.ray.num_workers if ray_num_workers is None else ray_num_workers,
         )
         data = dataclasses.replace(self.data, root=(data_root or self.data.root).resolve())
         return dataclasses.replace(self, data=data, ray=ray)
