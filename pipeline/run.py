@@ -43,7 +43,9 @@ def run_stage(name: str, run: RunFolder, config: Config) -> None:
         _run_stages([STAGES[name]], run, config)
 
 
-def open_run(run: RunFolder, config: Config, supernet: RunFolder | None = None) -> None:
+def open_run(
+    run: RunFolder, config: Config, supernet: RunFolder | None = None, checkpoint: Path | None = None
+) -> None:
     """Creates the run folder, or checks that it was made with these settings; opens the data once.
 
     What the settings and the data alone can make fail later fails here, before anything is written.
@@ -52,11 +54,12 @@ def open_run(run: RunFolder, config: Config, supernet: RunFolder | None = None) 
         run: Its folder.
         config: Its settings.
         supernet: As in `run_all`.
+        checkpoint: Super-network of the official code, which is used instead of training one.
 
     Raises:
         ValueError: The folder holds a run of other settings, a later stage cannot work with these settings
-            and data, or `supernet` does not fit this run.
-        FileNotFoundError: The data set or the super-network is missing.
+            and data, or `supernet` or `checkpoint` does not fit this run.
+        FileNotFoundError: The data set, the super-network or the checkpoint is missing.
     """
     run.check(config)
     data = load_data(config)
@@ -65,6 +68,8 @@ def open_run(run: RunFolder, config: Config, supernet: RunFolder | None = None) 
     environment = None if run.has_environment() else describe_environment(data)
     if supernet is not None and not run.has_supernet():
         reuse_supernet(run, data, supernet)
+    if checkpoint is not None:
+        import_checkpoint(run, data, checkpoint)
     if environment is not None:
         run.write_environment(environment)
     if config.data.is_events and not run.has_event_examples():
@@ -167,9 +172,18 @@ def run_report(run: RunFolder) -> None:
 
 
 def run_import(run: RunFolder, config: Config, checkpoint: Path) -> None:
-    """Starts a run from a super-network of the official code."""
-    open_run(run, config)
-    result = import_checkpoint(run, config, checkpoint)
+    """Starts a run from a super-network of the official code.
+
+    Raises:
+        ValueError: The run has a super-network already, or as for `open_run`.
+    """
+    if run.has_supernet():
+        raise ValueError(
+            f"Run folder '{run.path}' has a super-network already (source: {run.read_supernet().source}); "
+            "choose another folder for the imported one."
+        )
+    open_run(run, config, checkpoint=checkpoint)
+    result = run.read_supernet()
     say(
         f"imported {checkpoint.name}: {result.num_parameters:,} parameters, "
         f"spikes_reference {result.spikes_reference:,.0f} (measured on D_val)\n"
