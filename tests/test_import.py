@@ -235,6 +235,15 @@ def test_changed_bytes_are_refused_or_change_nothing(
     refused_or_same(VALID[:start] + replacement + VALID[start + length :], file)
 
 
+def test_member_that_a_flipped_bit_marks_as_a_folder_is_read_all_the_same(tmp_path: Path) -> None:
+    """torch would take its tensor from memory that nothing was written to."""
+    with zipfile.ZipFile(io.BytesIO(VALID)) as archive:
+        start = archive.start_dir  # of the directory; attributes are the bytes from 38 of an entry
+    entries = [match.start() for match in re.finditer(b"PK\x01\x02", VALID[start:])]
+    for entry in entries[::30]:
+        refused_or_same(flipped(VALID, start + entry + 38, 4), tmp_path / "file")
+
+
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(index=POSITIONS, bit=st.integers(0, 7))
 def test_flipped_bit_is_refused_or_changes_nothing(file: Path, index: int, bit: int) -> None:

@@ -86,15 +86,11 @@ def _load(data: bytes) -> Any:
             "it with torch and save it again."
         )
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            compressed = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
-            damaged = "it is compressed" if compressed else archive.testzip()
+        verified = _verified(data)
     except Exception as error:  # zipfile raises a different type for every kind of damage
-        damaged = str(error)
-    if damaged:
-        raise _Unusable(f"is damaged or truncated ({damaged!r:.100}); copy it again.")
+        raise _Unusable(f"is damaged or truncated ({error!s:.100}); copy it again.") from error
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return torch.load(verified, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _Unusable(
             "holds objects other than tensors, numbers and texts. They could run code and are not loaded: "
@@ -102,6 +98,22 @@ def _load(data: bytes) -> Any:
         ) from error
     except Exception as error:  # torch too
         raise _Unusable("is damaged or was not written by torch.save; copy it again.") from error
+
+
+def _verified(data: bytes) -> io.BytesIO:
+    """A zip file with the same members, each of which has its checksum.
+
+    It is written anew because the checksums leave out the directory of a zip file: torch takes a member that
+    a flipped bit there marks as a folder for one, and leaves its tensor to whatever was in memory.
+    """
+    clean = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(clean, "w") as copy:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"{member.filename} is compressed, which torch.save never does")
+            copy.writestr(member.filename, archive.read(member))
+    clean.seek(0)
+    return clean
 
 
 def _state_dict(checkpoint: Any) -> dict[str, Tensor]:
