@@ -75,6 +75,13 @@ def test_paper_settings_are_the_defaults() -> None:
         (lambda: RetrainConfig(val_fraction=0), r"retrain\.val_fraction must be at least 1e-06, got 0"),
         (lambda: RetrainConfig(architectures=()), r"need at least one entry each"),
         (lambda: RayConfig(num_workers=0), r"ray\.num_workers must be at least 1, got 0"),
+        (lambda: RayConfig(gpus_per_worker=1.5), r"ray\.gpus_per_worker must be a whole number .*got 1\.5"),
+        (lambda: RayConfig(gpus_per_worker=1e-5), r"ray\.gpus_per_worker must .*at least 0\.0001, got 1e-05"),
+        (lambda: DataConfig(window_ms=1e-4), r"data\.window_ms must be at least 0\.001 ms, or 0"),
+        (lambda: SupernetConfig(batch_size=1), r"supernet\.batch_size must be at least 2, got 1"),
+        (lambda: RetrainConfig(batch_size=1), r"retrain\.batch_size must be at least 2, got 1"),
+        (lambda: NetworkConfig(blocks=("SCB_k3",) * 2), r"network\.blocks must be different from each other"),
+        (lambda: SearchConfig(max_spikes=-5), r"search\.max_spikes must be at least 0, got -5"),
         (
             lambda: Config(retrain=RetrainConfig(architectures=("SRB_k3",))),
             "has 1 blocks; this backbone has 5",

@@ -264,6 +264,10 @@ def test_configs_lists_all(status) -> None:
         (["retrain", "A", "--on", "nmnits"], ["Unknown config 'nmnits'; choose from: demo"]),
         (["evaluate", "A"], ["--architecture STR"]),
         (["import-checkpoint", "F"], ["RUN_DIR"]),
+        (
+            ["evaluate", "RUN", "--architecture", "all-SCB_k7"],
+            ["SCB_k7' is not in the search space", "SRB_k5"],
+        ),
         (["search", "RUN", "--ray.num-workers", "0"], ["ray.num_workers must be at least 1, got 0"]),
         (["search", "RUN", "--ray.address", ""], ["ray.address must be a printable text"]),
         (["bench", "--price-per-worker-hour", "nan"], ["price_per_worker_hour must be a finite number"]),

@@ -23,7 +23,8 @@ class SearchConfig(SearchSettings):
     """Samples per forward pass; results of event-driven evaluation do not depend on it."""
     engine: EngineName = "auto"
     """How candidates are evaluated: `event_driven` adds weights spike by spike on a CPU, `dense` is torch on
-    any device; `auto` is event-driven on CPUs that have a C compiler."""
+    any device; `auto` is event-driven on CPUs that have a C compiler, for samples of at most 1024 pixels a
+    side."""
     precision: Precision = "float32"
     """Format of weights and potentials of the dense engine; spikes are exact in either."""
     recalibrate: Annotated[int, Range(0, 1_000_000_000)] = 0

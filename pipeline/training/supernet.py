@@ -24,6 +24,7 @@ from snn.engines.trie import evaluate_architectures
 from snn.model.network import SpikingNetwork, num_parameters
 from snn.model.reference import OfficialSupernet, read_official_supernet
 from snn.search_space import AUTOSNN_BLOCKS
+from snn.training.trainer import TrainingDiverged
 
 # Random paths on which the spikes_reference of an imported super-network is measured.
 _NUM_REFERENCE_PATHS = 64
@@ -36,11 +37,16 @@ def train_supernet(run: RunFolder, config: Config, resources: Resources) -> Supe
     step on its own random path. Differs from the official code, which averages over its whole log.
 
     Raises:
-        TrainingDiverged: The loss is not finite; the last good checkpoint stays.
+        TrainingDiverged: The loss is not finite, or nothing fires; the last good checkpoint stays.
     """
 
     def on_trained(_plan: TrainingPlan, trained: Trained) -> None:
         last = trained.history[-1]
+        if not last.spikes:
+            raise TrainingDiverged(
+                "The super-network fires no spikes, so there is nothing to search for. In another run "
+                f"folder, lower network.v_threshold (it is {config.network.v_threshold:g}) or the learning rate."
+            )
         result = SupernetResult(
             source="trained",
             weights_sha256=run.write_supernet_weights(trained.outcome.weights),
