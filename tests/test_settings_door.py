@@ -114,6 +114,7 @@ CASES = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:search:UserWarning")
 @pytest.mark.parametrize(("name", "value"), CASES, ids=lambda part: repr(part)[:40])
 def test_wrong_value_is_refused_and_named(name: str, value: Any) -> None:
     if value in ALLOWED.get(name, {}):

@@ -48,7 +48,7 @@ NumSamples = Annotated[int, Range(2, 1_000_000_000)]
 class SamplesConfig:
     """Which samples a run uses and how training samples are augmented."""
 
-    dataset: DatasetName = "cifar10"
+    dataset: Annotated[DatasetName, Text(100)] = "cifar10"
     """Data set; `digits` ships with scikit-learn, `digits_events` is simulated from it, the others are read
     below `root`; `recordings` is a folder SPLIT/CLASS/FILE of event-camera recordings."""
     root: Path = field(default=Path("data"), metadata=NO_IDENTITY)

@@ -44,8 +44,8 @@ def train_supernet(run: RunFolder, config: Config, resources: Resources) -> Supe
         last = trained.history[-1]
         if not last.spikes:
             raise TrainingDiverged(
-                "The super-network fires no spikes, so there is nothing to search for. In another run "
-                f"folder, lower network.v_threshold (it is {config.network.v_threshold:g}) or the learning rate."
+                "The super-network fires no spikes, so there is nothing to search for. In another folder, "
+                f"lower network.v_threshold ({config.network.v_threshold:g}) or supernet.learning_rate."
             )
         result = SupernetResult(
             source="trained",

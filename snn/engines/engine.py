@@ -61,8 +61,8 @@ class EngineSpec:
             raise ValueError(
                 f"search.recalibrate is {self.recalibrate}, but candidates would be evaluated by the dense "
                 "engine (workers have GPUs, there is no C compiler, or the samples are too large for the "
-                "event-driven one), which uses stored statistics only. Use --search.engine event_driven and "
-                "--ray.gpus-per-worker 0, or --search.recalibrate 0."
+                "event-driven one), which uses stored statistics only. Use --search.recalibrate 0 or, unless "
+                "the samples are too large, --search.engine event_driven and --ray.gpus-per-worker 0."
             )
         if self.precision != "float32" and self.name == "event_driven":
             raise ValueError(
