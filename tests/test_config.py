@@ -81,7 +81,12 @@ def test_paper_settings_are_the_defaults() -> None:
         (lambda: SupernetConfig(batch_size=1), r"supernet\.batch_size must be at least 2, got 1"),
         (lambda: RetrainConfig(batch_size=1), r"retrain\.batch_size must be at least 2, got 1"),
         (lambda: NetworkConfig(blocks=("SCB_k3",) * 2), r"network\.blocks must be different from each other"),
-        (lambda: SearchConfig(max_spikes=-5), r"search\.max_spikes must be at least 0, got -5"),
+        (lambda: SearchConfig(max_spikes=-5), r"search\.max_spikes must be above 0, got -5"),
+        (lambda: SearchConfig(max_spikes=0.0), r"search\.max_spikes must be above 0, got 0\.0"),
+        (
+            lambda: Config(retrain=RetrainConfig(architectures=("all-SRB_k3", "-".join(["SRB_k3"] * 5)))),
+            r"retrain\.architectures must be different from each other.*'all-SRB_k3', 'SRB_k3-SRB_k3",
+        ),
         (
             lambda: Config(retrain=RetrainConfig(architectures=("SRB_k3",))),
             "has 1 blocks; this backbone has 5",

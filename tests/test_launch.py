@@ -253,7 +253,7 @@ def test_configs_lists_all(status) -> None:
             ["run", "demo", "--search.more-exponents", "nan"],
             ["search.more_exponents must be a finite number"],
         ),
-        (["run", "demo", "--search.max-spikes", "-5"], ["search.max_spikes must be at least 0, got -5.0"]),
+        (["run", "demo", "--search.max-spikes", "-5"], ["search.max_spikes must be above 0, got -5.0"]),
         (
             ["run", "demo", "--network.v-threshold", "1e-50"],
             ["network.v_threshold must be at least 1.17549e-38"],

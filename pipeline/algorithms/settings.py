@@ -30,7 +30,7 @@ class SearchSettings:
     """lambda of the fitness accuracy * (spikes / reference) ** lambda; more negative saves more spikes."""
     more_exponents: tuple[Exponent, ...] = ()
     """Further lambdas `evolution` searches for at once: parents come in turn from each lambda's ranking."""
-    max_spikes: Annotated[float, Range(0.0, sys.float_info.max)] | None = None
+    max_spikes: Annotated[float, Range(0.0, sys.float_info.max, low_excluded=True)] | None = None
     """Spike budget, mean spikes per sample: one above it is chosen only if all candidates are above it."""
     population_size: Annotated[int, Range(2, 1_000_000)] = 20
     """Candidates of a generation."""

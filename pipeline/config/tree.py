@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pipeline.config.identity import NO_IDENTITY
+from pipeline.config.identity import NO_IDENTITY, identity_of
 from pipeline.config.search import SearchConfig, check_exhaustive
 from pipeline.json_values import from_json, to_json
 from snn.datasets import DATASETS, Dataset, DatasetName, EventDataset, look_up_dataset
@@ -230,12 +230,22 @@ class Config:
         check_settings("", self)
         if self.search.algorithm == "exhaustive":
             check_exhaustive(self.network.search_space(), self.search)
+        self._check_architectures()
+
+    def _check_architectures(self) -> None:
+        texts: dict[Architecture, str] = {}
         for text in self.retrain.architectures:
-            if text != "best":
-                try:
-                    self.network.parse_architecture(text)
-                except ValueError as error:
-                    raise ValueError(f"retrain.architectures: {error}") from error
+            if text == "best":
+                continue
+            try:
+                architecture = self.network.parse_architecture(text)
+            except ValueError as error:
+                raise ValueError(f"retrain.architectures: {error}") from error
+            if (other := texts.setdefault(architecture, text)) != text:
+                raise ValueError(
+                    "retrain.architectures must be different from each other, got two texts of one "
+                    f"architecture: {other!r:.60}, {text!r:.60}."
+                )
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values, one nested object a section."""
@@ -262,7 +272,7 @@ class Config:
 
     def identity(self) -> dict[str, Any]:
         """The settings that results depend on, as `section.field` -> JSON value."""
-        return _identity(self, "")
+        return identity_of(self)
 
 
 def config_from_json(values: dict[str, Any]) -> Config:
@@ -281,16 +291,3 @@ def list_differences(there: dict[str, Any], asked: dict[str, Any]) -> str:
         for key, value in asked.items()
         if there.get(key) != value
     )
-
-
-def _identity(section: Any, prefix: str) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for setting in dataclasses.fields(section):
-        value = getattr(section, setting.name)
-        if NO_IDENTITY.items() <= setting.metadata.items():
-            continue
-        if dataclasses.is_dataclass(value):
-            values |= _identity(value, f"{prefix}{setting.name}.")
-        else:
-            values[prefix + setting.name] = to_json(value)
-    return values
