@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from toys import ask_all, make_search
 
@@ -173,9 +173,9 @@ def test_json_value_is_taken_as_it_is_or_refused_and_named(case: tuple[str, dict
 @settings(deadline=None, derandomize=True, max_examples=200)
 @given(JSON)
 def test_settings_that_are_no_object_or_have_other_names_are_refused(values: Any) -> None:
-    if values != {}:
-        with pytest.raises(ValueError, match=r"must be an object|is unknown"):
-            config_from_json(values)
+    assume(not isinstance(values, dict) or values.keys() - DEFAULTS.to_json().keys())
+    with pytest.raises(ValueError, match=r"must be an object|is unknown"):
+        config_from_json(values)
 
 
 @pytest.mark.parametrize("seed", [2**32, 2**63 - 1])
