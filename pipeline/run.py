@@ -19,7 +19,7 @@ from pipeline.report.join import write_report
 from pipeline.search.stage import check_search, search
 from pipeline.storage.run_folder import REPORT_HTML, RunFolder
 from pipeline.training.retrain import planned_networks, retrain
-from pipeline.training.supernet import import_checkpoint, reuse_supernet, train_supernet
+from pipeline.training.supernet import read_checkpoint, reuse_supernet, train_supernet, write_imported
 
 
 def run_all(run: RunFolder, config: Config, supernet: RunFolder | None = None) -> None:
@@ -65,16 +65,17 @@ def open_run(
     data = load_data(config)
     if not run.has_best():
         check_search(config, data, _expected_device(config))
+    imported = None if checkpoint is None else read_checkpoint(data, checkpoint)
     environment = None if run.has_environment() else describe_environment(data)
     if supernet is not None and not run.has_supernet():
         reuse_supernet(run, data, supernet)
-    if checkpoint is not None:
-        import_checkpoint(run, data, checkpoint)
     if environment is not None:
         run.write_environment(environment)
     if config.data.is_events and not run.has_event_examples():
         run.write_event_examples(data.examples())
     run.write_config(config)
+    if imported is not None:
+        write_imported(run, data, imported)
 
 
 def _expected_device(config: Config) -> str:

@@ -345,3 +345,20 @@ def test_checkpoint_that_does_not_fit_can_be_imported_after_following_the_advice
     assert not run.path.exists()
     run_import(run, CONFIG, checkpoint)
     assert run.has_supernet()
+
+
+@pytest.mark.parametrize(
+    "step", ["write_environment", "write_config", "write_supernet_weights", "write_supernet"]
+)
+def test_import_that_could_not_write_everything_is_repeated(
+    step: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    run = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(RunFolder, step, full)
+        run_import(run, CONFIG, checkpoint)
+    run_import(run, CONFIG, checkpoint)
+    assert run.read_config() == CONFIG and run.has_environment() and same(run.read_supernet_weights())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pipeline.config.tree import Config, list_differences
 from pipeline.console import say
@@ -77,11 +78,25 @@ def train_supernet(run: RunFolder, config: Config, resources: Resources) -> Supe
     return run.read_supernet()
 
 
-def import_checkpoint(run: RunFolder, data: RunData, checkpoint: Path) -> None:
-    """Starts a run on `data` from a super-network of the official code instead of training one.
+@dataclass(frozen=True)
+class ImportedSupernet:
+    """A super-network of the official code that fits a run, before anything of it is written.
 
-    spikes_reference is measured here: the mean over 64 random paths on the part of D_val that the search
-    uses. Nothing is written before everything is known to be right.
+    Attributes:
+        source: Name of its file.
+        weights: State dict under our names.
+        num_parameters: Number of trained numbers in it.
+        spikes_reference: Mean spikes per sample of 64 random paths on the part of D_val that the search uses.
+    """
+
+    source: str
+    weights: dict[str, Tensor]
+    num_parameters: int
+    spikes_reference: float
+
+
+def read_checkpoint(data: RunData, checkpoint: Path) -> ImportedSupernet:
+    """Reads a super-network of the official code for a run on `data`, and measures its spikes_reference.
 
     Raises:
         FileNotFoundError: No such checkpoint.
@@ -100,13 +115,23 @@ def import_checkpoint(run: RunFolder, data: RunData, checkpoint: Path) -> None:
             f"The super-network of checkpoint '{checkpoint}' fires no spikes on D_val, so there is nothing "
             "to search for: check its training, --data.* and --network.*, above all network.v_threshold."
         )
-    result = SupernetResult(
+    return ImportedSupernet(
         source=checkpoint.name,
-        weights_sha256=run.write_supernet_weights(official.weights),
+        weights=official.weights,
+        num_parameters=num_parameters(supernet),
         spikes_reference=sum(spikes) / len(spikes),
+    )
+
+
+def write_imported(run: RunFolder, data: RunData, supernet: ImportedSupernet) -> None:
+    """Starts a run on `data` from an imported super-network instead of training one."""
+    result = SupernetResult(
+        source=supernet.source,
+        weights_sha256=run.write_supernet_weights(supernet.weights),
+        spikes_reference=supernet.spikes_reference,
         num_train=len(data.supernet_train()),
         num_val=len(data.val()),
-        num_parameters=num_parameters(supernet),
+        num_parameters=supernet.num_parameters,
         cost=Cost(),
     )
     run.write_supernet(result)
