@@ -21,11 +21,10 @@ def evaluate_on(
     architecture: Architecture,
     samples: SampleSet,
     config: Config,
-    device: torch.device,
 ) -> Evaluation:
     """Accuracy and spikes of one architecture on a set of samples."""
     inference = make_inference(network, config.search.engine, precision=config.search.precision)
-    batches = samples.batches(config.search.batch_size, device)
+    batches = samples.batches(config.search.batch_size, inference.device)
     return evaluate_architectures(inference, [architecture], batches)[0]
 
 
@@ -37,7 +36,7 @@ def evaluate_with_operations(
     device: torch.device,
 ) -> Evaluation:
     """As `evaluate_on`, with synaptic operations and multiply-accumulates per sample whatever the engine."""
-    result = evaluate_on(network, architecture, samples, config, device)
+    result = evaluate_on(network, architecture, samples, config)
     if result.synops is not None:
         return result
     network.eval()

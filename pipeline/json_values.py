@@ -39,7 +39,7 @@ def from_json(values: Any, cls: type[_T]) -> _T:
 
     try:
         return _converter().structure(values, cls)
-    except BaseValidationError as error:
+    except (BaseValidationError, TypeError) as error:  # TypeError: not even an object
         raise ValueError("; ".join(dict.fromkeys(_messages(error, "")))) from error
 
 
@@ -62,6 +62,7 @@ def _converter() -> Converter:
         converter.register_structure_hook(kind, _checked)
     converter.register_structure_hook(Path, lambda value, _: Path(_checked(value, str)))
     converter.register_structure_hook_func(_is_choice, _choice)
+    converter.register_structure_hook_func(_is_tuple, _tuple)
     converter.register_structure_hook_factory(
         dataclasses.is_dataclass,
         lambda cls: _of_object(make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)),
@@ -72,17 +73,32 @@ def _converter() -> Converter:
 def _of_object(structure: Any) -> Any:
     def structure_object(values: Any, cls: Any) -> Any:
         if not isinstance(values, dict):
-            raise TypeError(f"must be an object, got {values!r}")
+            raise TypeError(f"must be an object, got {values!r:.100}")
         return structure(values, cls)
 
     return structure_object
+
+
+def _is_tuple(kind: Any) -> bool:
+    return get_origin(kind) is tuple
+
+
+def _tuple(value: Any, kind: Any) -> Any:
+    """A tuple of any length, or of a fixed number of entries of one type."""
+    parts = get_args(kind)
+    length = None if parts[1:] == (...,) else len(parts)
+    if not isinstance(value, list | tuple) or length not in (None, len(value)):
+        number = "" if length is None else f" of {length}"
+        raise TypeError(f"must be a list{number}, got {value!r:.100}")
+    assert length is None or len(set(parts)) == 1, kind
+    return tuple(_converter().structure(value, list[parts[0]]))  # type: ignore[valid-type]
 
 
 def _checked(value: Any, kind: Any) -> Any:
     """The value, if it is of the kind already; a whole number is a number too."""
     allowed = (float, int) if kind is float else kind
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"must be {_EXPECTED[kind]}, got {value!r}")
+        raise TypeError(f"must be {_EXPECTED[kind]}, got {value!r:.100}")
     return value
 
 
@@ -97,7 +113,7 @@ def _choice(value: Any, kind: Any) -> Any:
     parts = [kind] if get_origin(kind) is Literal else get_args(kind)
     choices = [choice for part in parts for choice in get_args(part)]
     if value not in choices:
-        raise ValueError(f"must be one of {', '.join(map(str, choices))}, got {value!r}")
+        raise ValueError(f"must be one of {', '.join(map(str, choices))}, got {value!r:.100}")
     return value
 
 
@@ -118,7 +134,11 @@ def _messages(error: BaseException, path: str) -> list[str]:
     if isinstance(error, KeyError):
         return [f"{path or 'a field'} is missing"]
     text = str(error)
-    return [f"{path} {text}" if text.startswith("must be") and path else text]
+    if not text.startswith("must be"):
+        if isinstance(error, ValueError):  # of the dataclass, which names its field
+            return [text]
+        text = f"has another form ({text})"
+    return [f"{path} {text}" if path else text]
 
 
 def _joined(path: str, name: str) -> str:

@@ -43,6 +43,14 @@ def make_network(
         )
 
 
+def network_structure(
+    config: NetworkConfig, data: RunData, architecture: Architecture | None = None
+) -> SpikingNetwork:
+    """A network as `make_network` builds it, without memory for its weights (on the meta device)."""
+    with torch.device("meta"):
+        return make_network(config, data, architecture=architecture)
+
+
 def load_supernet(run: RunFolder, config: NetworkConfig, data: RunData) -> SpikingNetwork:
     """The trained super-network of a run.
 

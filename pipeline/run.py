@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.data import load_data
@@ -14,11 +16,11 @@ from pipeline.formats import duration, percent
 from pipeline.networks import load_supernet
 from pipeline.ray_session import Resources, ray_session
 from pipeline.report.join import write_report
-from pipeline.search.stage import search
+from pipeline.search.stage import check_search, search
 from pipeline.storage.names import REPORT_HTML
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.retrain import retrain, unfinished_networks
-from pipeline.training.supernet import import_checkpoint, reuse_supernet, train_supernet
+from pipeline.training.supernet import read_checkpoint, reuse_supernet, train_supernet, write_imported
 
 
 def run_all(run: RunFolder, config: Config, supernet: RunFolder | None = None) -> None:
@@ -42,27 +44,47 @@ def run_stage(name: str, run: RunFolder, config: Config) -> None:
         _run_stages([STAGES[name]], run, config)
 
 
-def open_run(run: RunFolder, config: Config, supernet: RunFolder | None = None) -> None:
+def open_run(
+    run: RunFolder, config: Config, supernet: RunFolder | None = None, checkpoint: Path | None = None
+) -> None:
     """Creates the run folder, or checks that it was made with these settings; opens the data once.
+
+    What the settings and the data alone can make fail later fails here, before anything is written.
 
     Args:
         run: Its folder.
         config: Its settings.
         supernet: As in `run_all`.
+        checkpoint: Super-network of the official code, which is used instead of training one.
 
     Raises:
-        ValueError: The folder holds a run of other settings, or `supernet` does not fit this run.
-        FileNotFoundError: The data set or the super-network is missing.
+        ValueError: The folder holds a run of other settings, a later stage cannot work with these settings
+            and data, or `supernet` or `checkpoint` does not fit this run.
+        FileNotFoundError: The data set, the super-network or the checkpoint is missing.
     """
     run.check(config)
     data = load_data(config)
+    if not run.has_best():
+        check_search(config, data, _expected_device(config))
+    imported = None if checkpoint is None else read_checkpoint(data, checkpoint)
+    environment = None if run.has_environment() else describe_environment(data)
     if supernet is not None and not run.has_supernet():
         reuse_supernet(run, data, supernet)
-    if not run.has_environment():
-        run.write_environment(describe_environment(data))
+    if environment is not None:
+        run.write_environment(environment)
     if config.data.is_events and not run.has_event_examples():
         run.write_event_examples(data.examples())
     run.write_config(config)
+    if imported is not None:
+        write_imported(run, data, imported)
+
+
+def _expected_device(config: Config) -> str:
+    """Device type of the search's workers; the more capable one where only the cluster can tell."""
+    gpus = config.ray.gpus_per_worker
+    if gpus is None:
+        gpus = torch.cuda.device_count() if config.ray.address is None else 0
+    return "cuda" if gpus else "cpu"
 
 
 @dataclass(frozen=True)
@@ -87,6 +109,8 @@ def _run_stages(stages: Sequence[Stage], run: RunFolder, config: Config) -> None
             say(f"{stage.title}: already finished")
         return
     with ray_session(config) as resources:
+        if not run.has_best():
+            check_search(config, load_data(config), "cuda" if resources.gpus_per_worker else "cpu")
         for stage in stages:
             finished = stage.finished(run, config)
             say(f"{stage.title}: already finished" if finished else stage.title)
@@ -146,9 +170,18 @@ def run_report(run: RunFolder) -> None:
 
 
 def run_import(run: RunFolder, config: Config, checkpoint: Path) -> None:
-    """Starts a run from a super-network of the official code."""
-    open_run(run, config)
-    result = import_checkpoint(run, config, checkpoint)
+    """Starts a run from a super-network of the official code.
+
+    Raises:
+        ValueError: The run has a super-network already, or as for `open_run`.
+    """
+    if run.has_supernet():
+        raise ValueError(
+            f"Run folder '{run.path}' has a super-network already (source: {run.read_supernet().source}); "
+            "choose another folder for the imported one."
+        )
+    open_run(run, config, checkpoint=checkpoint)
+    result = run.read_supernet()
     say(
         f"imported {checkpoint.name}: {result.num_parameters:,} parameters, "
         f"spikes_reference {result.spikes_reference:,.0f} (measured on D_val)\n"
@@ -163,13 +196,12 @@ def evaluate(run: RunFolder, config: Config, text: str) -> None:
         ValueError: The text is not an architecture of this backbone, or the weights are damaged.
         FileNotFoundError: The run has no super-network yet.
     """
-    import torch
-
     from pipeline.evaluate import evaluate_with_operations
     from snn.fitness import spike_aware_fitness
     from snn.model.spikes import energy_joules
 
     architecture = config.network.parse_architecture(text)
+    config.network.search_space().index(architecture)  # raises unless the super-network has its blocks
     supernet = run.read_supernet()
     data = load_data(config)
     network = load_supernet(run, config.network, data)

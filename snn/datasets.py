@@ -315,4 +315,4 @@ def look_up_dataset(name: str, kind: type[_Kind]) -> _Kind:
         return entry
     choices = [known.name for known in DATASETS.values() if isinstance(known, kind)]
     hints = [f" Did you mean '{close}'?" for close in difflib.get_close_matches(name, choices, n=1)]
-    raise ValueError(f"data.dataset must be one of {', '.join(choices)}, got '{name}'.{''.join(hints)}")
+    raise ValueError(f"data.dataset must be one of {', '.join(choices)}, got {name!r:.60}.{''.join(hints)}")

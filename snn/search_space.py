@@ -77,19 +77,21 @@ class Architecture:
         text = REFERENCE_ARCHITECTURES.get(text.strip(), text.strip())
         if text.startswith("all-"):
             if num_layers is None:
-                raise ValueError(f"Architecture '{text}' needs a backbone, which sets the number of layers.")
+                raise ValueError(
+                    f"Architecture {text!r:.60} needs a backbone, which sets the number of layers."
+                )
             return cls((text.removeprefix("all-"),) * num_layers)
         try:
             architecture = cls(tuple(text.split("-")))
         except ValueError as error:
             names = ", ".join(REFERENCE_ARCHITECTURES)
             raise ValueError(
-                f"Architecture '{text}' cannot be read: {error} "
+                f"Architecture {text!r:.60} cannot be read: {error} "
                 f"Write one block per layer, joined by '-', or one of the names {names}."
             ) from error
         if num_layers is not None and len(architecture.blocks) != num_layers:
             raise ValueError(
-                f"Architecture '{text}' has {len(architecture.blocks)} blocks; "
+                f"Architecture {text!r:.60} has {len(architecture.blocks)} blocks; "
                 f"this backbone has {num_layers} searched layers."
             )
         return architecture
@@ -98,7 +100,7 @@ class Architecture:
 def check_block(block: str) -> None:
     """Raises ValueError unless `block` is a candidate block's name."""
     if block not in ALL_BLOCKS:
-        raise ValueError(f"Unknown block '{block}'; choose from: {', '.join(ALL_BLOCKS)}.")
+        raise ValueError(f"Unknown block {block!r:.60}; choose from: {', '.join(ALL_BLOCKS)}.")
 
 
 @dataclass(frozen=True)

@@ -243,5 +243,5 @@ def test_error_for_missing_optuna_says_how_to_install_it(monkeypatch) -> None:
 def test_settings_are_refused_with_the_name_the_command_line_gives_them() -> None:
     with pytest.raises(ValueError, match=r"search\.max_evaluations must be at least 1, got 0"):
         SearchSettings(max_evaluations=0)
-    with pytest.raises(ValueError, match=r"search\.algorithm must be one of: evolution, .*; got 'annealing'"):
+    with pytest.raises(ValueError, match=r"search\.algorithm must be one of: evolution, .*, got 'annealing'"):
         SearchSettings(algorithm="annealing")

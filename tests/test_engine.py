@@ -135,19 +135,20 @@ def test_event_driven_numbers_move_only_with_their_version(case: tuple[str, str,
 
 
 def test_auto_is_event_driven_only_on_a_cpu_with_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose_engine("auto", "cpu", **SETTINGS) == EVENT_DRIVEN
-    assert choose_engine("auto", "cuda", **SETTINGS) == DENSE
-    assert choose_engine("event_driven", "cuda", **SETTINGS) == EVENT_DRIVEN
+    network = make_active_network()
+    assert choose_engine("auto", "cpu", network, **SETTINGS) == EVENT_DRIVEN
+    assert choose_engine("auto", "cuda", network, **SETTINGS) == DENSE
+    assert choose_engine("event_driven", "cuda", network, **SETTINGS) == EVENT_DRIVEN
     monkeypatch.setattr("snn.engines.engine.is_available", lambda: False)
-    assert choose_engine("auto", "cpu", **SETTINGS) == DENSE
-    assert isinstance(make_inference(make_active_network()), DenseNetwork)
+    assert choose_engine("auto", "cpu", network, **SETTINGS) == DENSE
+    assert isinstance(make_inference(network), DenseNetwork)
 
 
 def test_setting_that_the_chosen_engine_does_not_support_is_refused() -> None:
     with pytest.raises(ValueError, match=r"search\.recalibrate is 9.*--ray\.gpus-per-worker 0"):
-        choose_engine("auto", "cuda", recalibrate=9, **SETTINGS)
+        choose_engine("auto", "cuda", make_active_network(), recalibrate=9, **SETTINGS)
     with pytest.raises(ValueError, match=r"'bfloat16'.*--search\.engine dense"):
-        choose_engine("auto", "cpu", precision="bfloat16", **SETTINGS)
+        choose_engine("auto", "cpu", make_active_network(), precision="bfloat16", **SETTINGS)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)

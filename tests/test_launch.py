@@ -240,7 +240,23 @@ def test_configs_lists_all(status) -> None:
         (["run", "demo", "--search.population-size", "3"], ["num_parents must not exceed"]),
         (
             ["run", "demo", "--threads-per-worker", "0"],
-            ["config.threads_per_worker must be at least 1, got 0"],
+            ["threads_per_worker must be at least 1, got 0"],
+        ),
+        (["run", "demo", "--seed", "-1"], ["seed must be at least 0, got -1"]),
+        (
+            ["demo", "--seed", str(2**63)],
+            ["seed must be at most 9,223,372,036,854,775,807, got 9223372036854775808"],
+        ),
+        (["run", "demo", "--retrain.seeds", "0", "-1"], ["retrain.seeds must be at least 0, got -1"]),
+        (["run", "demo", "--retrain.seeds", "0", "0"], ["retrain.seeds must be different from each other"]),
+        (
+            ["run", "demo", "--search.more-exponents", "nan"],
+            ["search.more_exponents must be a finite number"],
+        ),
+        (["run", "demo", "--search.max-spikes", "-5"], ["search.max_spikes must be above 0, got -5.0"]),
+        (
+            ["run", "demo", "--network.v-threshold", "1e-50"],
+            ["network.v_threshold must be at least 1.17549e-38"],
         ),
         (["run", "demo", "--search.engine", "fast"], ["'fast'", "event_driven"]),
         (["run", "demo", "--seed", "one"], ["--seed INT", "'one'"]),
@@ -248,6 +264,13 @@ def test_configs_lists_all(status) -> None:
         (["retrain", "A", "--on", "nmnits"], ["Unknown config 'nmnits'; choose from: demo"]),
         (["evaluate", "A"], ["--architecture STR"]),
         (["import-checkpoint", "F"], ["RUN_DIR"]),
+        (
+            ["evaluate", "RUN", "--architecture", "all-SCB_k7"],
+            ["SCB_k7' is not in the search space", "SRB_k5"],
+        ),
+        (["search", "RUN", "--ray.num-workers", "0"], ["ray.num_workers must be at least 1, got 0"]),
+        (["search", "RUN", "--ray.address", ""], ["ray.address must be a printable text"]),
+        (["bench", "--price-per-worker-hour", "nan"], ["price_per_worker_hour must be a finite number"]),
         (["bench", "--sections", "speed"], ["'speed'", "candidate"]),
         (
             ["retrain", "no/such/run", "--on=demo", "--architecture=autosnn"],
@@ -256,8 +279,10 @@ def test_configs_lists_all(status) -> None:
         (["search", "no/such/run"], ["error: ", "start a run with: python launch.py run NAME"]),
     ],
 )
-def test_mistake_is_named_with_what_would_be_right(arguments: list[str], words: list[str], status) -> None:
-    done = status(*arguments)
+def test_mistake_is_named_with_what_would_be_right(
+    arguments: list[str], words: list[str], status, run_folder: RunFolder
+) -> None:
+    done = status(*(str(run_folder.path) if argument == "RUN" else argument for argument in arguments))
     assert done.code == 2 and not done.out
     assert "Traceback" not in done.err
     message = " ".join(done.err.replace("│", " ").split())

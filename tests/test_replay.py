@@ -225,6 +225,7 @@ def test_command_refuses_what_it_cannot_replay(tmp_path: Path, capsys) -> None:
         ([str(part.path)], "needs a finished run with --search.algorithm exhaustive"),
         ([str(whole.path), "--algorithms", "annealing"], "Unknown algorithm 'annealing'; choose from: evol"),
         ([str(whole.path), "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        ([str(whole.path), "--seeds", str(10**26)], "--seeds must be at most 100,000"),
     ):
         assert launch.main(["replay", *arguments]) == 2
         assert message in capsys.readouterr().err

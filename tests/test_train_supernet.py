@@ -11,11 +11,15 @@ import torch
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
 from pipeline.data import load_data
+from pipeline.ray_session import Resources
 from pipeline.run import open_run, run_all
 from pipeline.storage.names import SUPERNET, SUPERNET_WEIGHTS
-from pipeline.storage.records import Cost, SupernetResult
+from pipeline.storage.records import Cost, EpochRecord, SupernetResult
 from pipeline.storage.run_folder import RunFolder
-from pipeline.training.supernet import reuse_supernet
+from pipeline.training.job import Trained
+from pipeline.training.outcome import Outcome
+from pipeline.training.supernet import reuse_supernet, train_supernet
+from snn.training.trainer import TrainingDiverged
 
 CONFIG = named_config("demo")
 
@@ -77,3 +81,21 @@ def test_damaged_and_missing_weights_are_named(trained: RunFolder, tmp_path: Pat
     (trained.path / SUPERNET).unlink()
     with pytest.raises(FileNotFoundError, match="train-supernet"):
         reuse_supernet(RunFolder(tmp_path / "other"), load_data(CONFIG), trained)
+
+
+def test_silent_supernet_is_refused_with_the_threshold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reference of 0 would end the search, in a folder whose threshold cannot be changed any more."""
+    history = (EpochRecord(epoch=1, loss=0.1, train_accuracy=0.1, spikes=0.0, seconds=1.0),)
+    silent = Trained(Outcome({}, 1), history, 5, 10, 5, Cost())
+
+    def train(_run: RunFolder, plans: list, on_trained, **_options) -> None:
+        on_trained(plans[0], silent)
+
+    monkeypatch.setattr("pipeline.training.supernet.run_trainings", train)
+    resources = Resources(num_workers=1, gpus_per_worker=0.0, training_gpus=0, cpus_per_node=2)
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(TrainingDiverged, match=r"fires no spikes.*network\.v_threshold \(1\)"):
+        train_supernet(run, CONFIG, resources)
+    assert not run.has_supernet()

@@ -103,7 +103,7 @@ class OptunaTPE(Proposer):
 
 
 def _make_study(seed: int) -> optuna.Study:
-    """A study in memory with a seeded TPE sampler."""
+    """A study in memory with a TPE sampler, whose generator takes the lower 32 bits of the seed."""
     try:
         import optuna
     except ImportError as error:
@@ -113,7 +113,7 @@ def _make_study(seed: int) -> optuna.Study:
     optuna.logging.set_verbosity(logging.WARNING)  # or it writes a line for each study
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `constant_liar` is marked as experimental
-        sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        sampler = optuna.samplers.TPESampler(seed=seed % 2**32, constant_liar=True)
     return optuna.create_study(direction="maximize", sampler=sampler, pruner=optuna.pruners.NopPruner())
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
-from snn.options import at_least
+from snn.options import Range, check_settings
 
 AlgorithmName = Literal["evolution", "exhaustive", "random", "aging", "nsga2", "optuna"]
+
+# From -10 to 10 no ratio of spikes can overflow the fitness.
+Exponent = Annotated[float, Range(-10.0, 10.0)]
 
 
 @dataclass(frozen=True)
@@ -22,30 +26,25 @@ class SearchSettings:
     algorithm: AlgorithmName = "evolution"
     """`evolution` as in the paper; `exhaustive` scores the whole space; `random` samples uniformly;
     `aging` is regularised evolution; `nsga2` optimises accuracy and spikes; `optuna` is its TPE sampler."""
-    spike_exponent: float = -0.08
+    spike_exponent: Exponent = -0.08
     """lambda of the fitness accuracy * (spikes / reference) ** lambda; more negative saves more spikes."""
-    more_exponents: tuple[float, ...] = ()
+    more_exponents: tuple[Exponent, ...] = ()
     """Further lambdas `evolution` searches for at once: parents come in turn from each lambda's ranking."""
-    max_spikes: float | None = None
+    max_spikes: Annotated[float, Range(0.0, sys.float_info.max, low_excluded=True)] | None = None
     """Spike budget, mean spikes per sample: one above it is chosen only if all candidates are above it."""
-    population_size: int = 20
+    population_size: Annotated[int, Range(2, 1_000_000)] = 20
     """Candidates of a generation."""
-    num_parents: int = 10
+    num_parents: Annotated[int, Range(1, 1_000_000)] = 10
     """The best of all evaluated candidates that breed the next generation."""
-    num_mutants: int = 10
+    num_mutants: Annotated[int, Range(0, 1_000_000)] = 10
     """Candidates of a generation bred by mutation; the rest is bred by crossover."""
-    mutation_probability: float = 0.2
+    mutation_probability: Annotated[float, Range(0.0, 1.0, low_excluded=True)] = 0.2
     """Probability that a layer of a mutant changes its block."""
-    max_evaluations: int = 400
+    max_evaluations: Annotated[int, Range(1, 1_000_000_000)] = 400
     """Architectures evaluated before the search ends; a smaller space ends it earlier."""
 
     def __post_init__(self) -> None:
-        if self.algorithm not in get_args(AlgorithmName):
-            names = ", ".join(get_args(AlgorithmName))
-            raise ValueError(f"search.algorithm must be one of: {names}; got '{self.algorithm}'.")
-        at_least("search", 2, population_size=self.population_size)
-        at_least("search", 1, num_parents=self.num_parents, max_evaluations=self.max_evaluations)
-        at_least("search", 0, num_mutants=self.num_mutants)
+        check_settings("search", self)
         if self.num_parents > self.population_size:
             raise ValueError(
                 f"search.num_parents must not exceed search.population_size ({self.population_size}), "
@@ -55,10 +54,6 @@ class SearchSettings:
             raise ValueError(
                 f"search.num_mutants must not exceed search.population_size ({self.population_size}), "
                 f"got {self.num_mutants}."
-            )
-        if not 0 < self.mutation_probability <= 1:
-            raise ValueError(
-                f"search.mutation_probability must be in (0, 1], got {self.mutation_probability}."
             )
         if self.spike_exponent > 0:
             warnings.warn(

@@ -17,6 +17,7 @@ from pipeline.config.tree import Config
 from pipeline.storage.records import EvaluationRow, ReplayResult
 from pipeline.storage.run_folder import RunFolder
 from snn.fitness import Evaluation
+from snn.options import Range
 
 ALGORITHMS: tuple[AlgorithmName, ...] = get_args(AlgorithmName)
 # `optuna` takes seconds a seed, the others hundredths; `exhaustive` always finds the optimum.
@@ -33,8 +34,8 @@ def replay_run(
         FileNotFoundError: The run's search is not finished.
         ValueError: Its table does not hold the whole space, or an argument is out of range.
     """
-    if num_seeds < 1:
-        raise ValueError(f"--seeds must be at least 1, got {num_seeds}.")
+    if expected := Range(1, 100_000).expected(num_seeds):
+        raise ValueError(f"--seeds must be {expected}, got {num_seeds}.")
     config, chosen, rows = run.read_config(), run.read_best(), run.read_evaluations()
     if budget is not None:
         settings = dataclasses.replace(config.search, max_evaluations=budget)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,11 @@ class BenchSettings:
     """Price of an hour on a machine like this one; adds costs to the estimate."""
     sections: tuple[Section, ...] = ()
     """Only these sections; all if none is given."""
+
+    def __post_init__(self) -> None:
+        price = self.price_per_worker_hour
+        if price is not None and not 0 <= price < math.inf:
+            raise ValueError(f"price_per_worker_hour must be a finite number of at least 0, got {price}.")
 
     def run(self) -> None:
         """Measures, prints a table and writes bench.json."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from pipeline.algorithms.settings import SearchSettings
 from pipeline.config.identity import NO_IDENTITY
-from snn.options import EngineName, Precision, at_least
+from snn.options import EngineName, Precision, Range
 from snn.search_space import SearchSpace
 
 # Largest space that is searched exhaustively without asking: 5 blocks in 5 layers are 3,125, 8 are 32,768.
@@ -18,14 +19,15 @@ LARGEST_EXHAUSTIVE = 20_000
 class SearchConfig(SearchSettings):
     """Stage 2: the spike-aware search on D_val."""
 
-    batch_size: int = 128
+    batch_size: Annotated[int, Range(1, 1_000_000)] = 128
     """Samples per forward pass; results of event-driven evaluation do not depend on it."""
     engine: EngineName = "auto"
     """How candidates are evaluated: `event_driven` adds weights spike by spike on a CPU, `dense` is torch on
-    any device; `auto` is event-driven on CPUs that have a C compiler."""
+    any device; `auto` is event-driven on CPUs that have a C compiler, for samples of at most 1024 pixels a
+    side."""
     precision: Precision = "float32"
     """Format of weights and potentials of the dense engine; spikes are exact in either."""
-    recalibrate: int = 0
+    recalibrate: Annotated[int, Range(0, 1_000_000_000)] = 0
     """Samples of D_train on which each candidate's batch-norm statistics are re-measured before it is
     scored (event-driven engine only); 0 uses the super-network's stored statistics, as the paper does."""
     racing: bool = False
@@ -34,13 +36,11 @@ class SearchConfig(SearchSettings):
     cache: bool = field(default=True, metadata=NO_IDENTITY)
     """Share evaluations with other runs of the same weights, data and settings through the user's cache; not
     part of a run's identity."""
-    max_val_samples: int | None = None
+    max_val_samples: Annotated[int, Range(1, 1_000_000_000)] | None = None
     """Score on this many samples of D_val (classes balanced) instead of all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("search", 1, batch_size=self.batch_size, max_val_samples=self.max_val_samples)
-        at_least("search", 0, recalibrate=self.recalibrate)
         if self.recalibrate and self.engine == "dense":
             raise ValueError(
                 f"search.recalibrate is {self.recalibrate}, which the dense engine does not support: leave "

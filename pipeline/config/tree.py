@@ -6,13 +6,24 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pipeline.config.identity import NO_IDENTITY
+from pipeline.config.identity import NO_IDENTITY, identity_of
 from pipeline.config.search import SearchConfig, check_exhaustive
 from pipeline.json_values import from_json, to_json
 from snn.datasets import DATASETS, Dataset, DatasetName, EventDataset, look_up_dataset
-from snn.options import EventValues, FrameOptions, NeuronName, Schedule, at_least
+from snn.options import (
+    PIXELS,
+    POSITIVE_FLOAT32,
+    TIME_STEPS,
+    EventValues,
+    FrameOptions,
+    NeuronName,
+    Range,
+    Schedule,
+    Text,
+    check_settings,
+)
 from snn.search_space import (
     AUTOSNN_BLOCKS,
     Architecture,
@@ -20,39 +31,48 @@ from snn.search_space import (
     BackboneName,
     SearchSpace,
     StemName,
-    check_block,
     make_backbone,
 )
+
+# Seeds that every generator takes: Python's, NumPy's and torch's.
+Seed = Annotated[int, Range(0, 2**63 - 1)]
+Epochs = Annotated[int, Range(1, 1_000_000)]
+# Batch norm needs two samples for its statistics.
+TrainingBatch = Annotated[int, Range(2, 1_000_000)]
+Threads = Annotated[int, Range(1, 4096)]
+Share = Annotated[float, Range(1e-6, 1 - 1e-6)]
+Side = Annotated[int, Range(1, 32_768)]
+NumSamples = Annotated[int, Range(2, 1_000_000_000)]
 
 
 @dataclass(frozen=True)
 class SamplesConfig:
     """Which samples a run uses and how training samples are augmented."""
 
-    dataset: DatasetName = "cifar10"
+    dataset: Annotated[DatasetName, Text(100)] = "cifar10"
     """Data set; `digits` ships with scikit-learn, `digits_events` is simulated from it, the others are read
     below `root`; `recordings` is a folder SPLIT/CLASS/FILE of event-camera recordings."""
     root: Path = field(default=Path("data"), metadata=NO_IDENTITY)
     """Folder of the data sets; not part of a run's identity."""
     download: bool = field(default=False, metadata=NO_IDENTITY)
     """Download a missing data set through torchvision or tonic; not part of a run's identity."""
-    train_fraction: float = 0.8
+    train_fraction: Share = 0.8
     """Share of the training set that trains the super-network (D_train); the rest is D_val."""
-    max_train_samples: int | None = None
+    max_train_samples: NumSamples | None = None
     """Use at most this many training samples (before the split into D_train and D_val), classes balanced."""
-    max_test_samples: int | None = None
+    max_test_samples: NumSamples | None = None
     """Use at most this many test samples, classes balanced."""
     flip: bool = True
     """Mirror training images at random; off where a mirror image belongs to another class or to none."""
-    crop_padding: int = 4
+    crop_padding: Annotated[int, Range(0, 1024)] = 4
     """Largest shift of a training sample in pixels (random crop after zero padding)."""
-    cutout: int = 0
+    cutout: Annotated[int, PIXELS] = 0
     """Side in pixels of the square blanked at random in training samples; 0 is off."""
-    event_drop: float = 0.0
+    event_drop: Annotated[float, Range(0.0, 1.0, high_excluded=True)] = 0.0
     """Events only: the largest share of events dropped at random from a training sample."""
     event_values: EventValues = "count"
     """Events only: the network sees counts, or counts divided by the sample's mean count."""
-    sensor_size: tuple[int, int] | None = None
+    sensor_size: tuple[Side, Side] | None = None
     """`recordings` only: width and height of the sensor in pixels; None takes what the events reach."""
 
 
@@ -61,16 +81,12 @@ class DataConfig(FrameOptions, SamplesConfig):
     """The samples that are trained, validated and tested on."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         look_up_dataset(self.dataset, Dataset)  # raises if there is none of this name
-        if not 0 < self.train_fraction < 1:
+        super().__post_init__()
+        if "\0" in str(self.root):
             raise ValueError(
-                f"data.train_fraction must lie between 0 and 1 (both excluded), got {self.train_fraction}."
+                f"data.root must be a path, which holds no NUL character, got {str(self.root)!r}."
             )
-        at_least("data", 0, crop_padding=self.crop_padding, cutout=self.cutout)
-        if not 0 <= self.event_drop < 1:
-            raise ValueError(f"data.event_drop must be in [0, 1), got {self.event_drop}.")
-        at_least("data", 2, max_train_samples=self.max_train_samples, max_test_samples=self.max_test_samples)
 
     @property
     def is_events(self) -> bool:
@@ -84,7 +100,7 @@ class NetworkConfig:
 
     backbone: BackboneName = "AutoSNN"
     """Macro-architecture of the paper: AutoSNN is its SNN_1."""
-    channels: int = 16
+    channels: Annotated[int, Range(1, 1024)] = 16
     """C, channels of the stem."""
     stem: StemName | Literal["auto"] = "auto"
     """How the input is brought to 32x32; `auto` chooses by the input's size."""
@@ -92,22 +108,19 @@ class NetworkConfig:
     """Candidate blocks of each searched layer."""
     neuron: NeuronName = "PLIF"
     """Spiking neuron model."""
-    v_threshold: float = 1.0
+    v_threshold: Annotated[float, POSITIVE_FLOAT32] = 1.0
     """Membrane potential at which a neuron fires."""
-    init_tau: float = 2.0
+    init_tau: Annotated[float, Range(1.0, 1e6, low_excluded=True)] = 2.0
     """Initial membrane time constant of LIF and PLIF, in time steps."""
-    time_steps: int = 8
+    time_steps: Annotated[int, TIME_STEPS] = 8
     """T, number of time steps."""
 
     def __post_init__(self) -> None:
-        at_least("network", 1, channels=self.channels, time_steps=self.time_steps)
-        if not self.init_tau > 1:
-            raise ValueError(f"network.init_tau must be above 1, got {self.init_tau}.")
-        if not self.v_threshold > 0:
-            raise ValueError(f"network.v_threshold must be above 0, got {self.v_threshold}.")
-        for block in self.blocks:
-            check_block(block)
-        self.search_space()  # raises if the blocks form no space
+        check_settings("network", self)
+        try:
+            self.search_space()
+        except ValueError as error:
+            raise ValueError(f"network.blocks: {error}") from error
 
     def make_backbone(self, stem: StemName) -> Backbone:
         """The macro-architecture these settings describe."""
@@ -126,25 +139,17 @@ class NetworkConfig:
 class SupernetConfig:
     """Stage 1: training the weight-sharing super-network."""
 
-    epochs: int = 600
+    epochs: Epochs = 600
     """Passes over D_train."""
-    batch_size: int = 96
+    batch_size: TrainingBatch = 96
     """Samples per step; each step trains one random path."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, POSITIVE_FLOAT32] = 1e-3
     """Step size of Adam."""
-    checkpoint_every: int = 10
+    checkpoint_every: Epochs = 10
     """Epochs between checkpoints, from which an interrupted training resumes."""
 
     def __post_init__(self) -> None:
-        at_least(
-            "supernet",
-            1,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            checkpoint_every=self.checkpoint_every,
-        )
-        if not self.learning_rate > 0:
-            raise ValueError(f"supernet.learning_rate must be above 0, got {self.learning_rate}.")
+        check_settings("supernet", self)
 
 
 @dataclass(frozen=True)
@@ -153,40 +158,27 @@ class RetrainConfig:
 
     architectures: tuple[str, ...] = ("best", "autosnn")
     """Architectures to retrain: `best`, the search's choice, or names or texts of architectures."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     """One training per architecture and seed."""
-    epochs: int = 600
+    epochs: Epochs = 600
     """Passes over the training set."""
-    batch_size: int = 96
+    batch_size: TrainingBatch = 96
     """Samples per step."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, POSITIVE_FLOAT32] = 1e-3
     """Step size of Adam."""
     learning_rate_schedule: Schedule = "constant"
     """Schedule of the learning rate: `constant` as in the paper, or `cosine` decay to zero."""
-    val_fraction: float = 0.1
+    val_fraction: Share = 0.1
     """Share of the training set held out to choose the epoch that is tested."""
-    eval_every: int = 1
+    eval_every: Epochs = 1
     """Epochs between measurements on the held-out samples; the last epoch is always measured."""
-    checkpoint_every: int = 10
+    checkpoint_every: Epochs = 10
     """Epochs between checkpoints, from which an interrupted training resumes."""
     paper_protocol: bool = True
     """Also measure the test set at each evaluation and report its best epoch, as the paper does, labelled."""
 
     def __post_init__(self) -> None:
-        at_least(
-            "retrain",
-            1,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            eval_every=self.eval_every,
-            checkpoint_every=self.checkpoint_every,
-        )
-        if not self.learning_rate > 0:
-            raise ValueError(f"retrain.learning_rate must be above 0, got {self.learning_rate}.")
-        if not 0 < self.val_fraction < 1:
-            raise ValueError(
-                f"retrain.val_fraction must lie between 0 and 1 (both excluded), got {self.val_fraction}."
-            )
+        check_settings("retrain", self)
         if not self.architectures or not self.seeds:
             raise ValueError("retrain.architectures and retrain.seeds need at least one entry each.")
 
@@ -195,34 +187,38 @@ class RetrainConfig:
 class RayConfig:
     """Where the work runs. Results do not depend on it, so it is not part of a run's identity."""
 
-    address: str | None = None
+    address: Annotated[str, Text(255)] | None = None
     """Cluster to join (`auto`, or ray://...); None starts Ray on this machine and stops it at the end."""
-    num_workers: int | None = None
+    num_workers: Annotated[int, Range(1, 100_000)] | None = None
     """Trial actors that evaluate in parallel; None uses as many as the cluster's CPUs (or GPUs) allow."""
-    gpus_per_worker: float | None = None
+    gpus_per_worker: Annotated[float, Range(0.0, 1024.0)] | None = None
     """GPUs per worker, fractions allowed; None uses 1 if the cluster has GPUs, otherwise 0."""
-    evaluation_timeout: float = 600.0
+    evaluation_timeout: Annotated[float, Range(1.0, 1e6)] = 600.0
     """Seconds an evaluation may take; after that its process is considered hung and replaced."""
     dashboard: bool = False
     """Start Ray's dashboard too, if Ray is started on this machine."""
 
     def __post_init__(self) -> None:
-        at_least("ray", 1, num_workers=self.num_workers)
-        at_least("ray", 0, gpus_per_worker=self.gpus_per_worker)
-        at_least("ray", 1, evaluation_timeout=self.evaluation_timeout)
+        check_settings("ray", self)
+        gpus = self.gpus_per_worker or 0
+        if 0 < gpus < 0.0001 or (gpus > 1 and not float(gpus).is_integer()):
+            raise ValueError(
+                "ray.gpus_per_worker must be a whole number of GPUs or a fraction of one, at least 0.0001, "
+                f"got {gpus}."
+            )
 
 
 @dataclass(frozen=True)
 class Config:
     """All settings of a run."""
 
-    name: str = "cifar10"
+    name: Annotated[str, Text(100)] = "cifar10"
     """Name of the config that these settings started from."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the splits, the super-network's training and the search."""
-    threads_per_worker: int = 1
+    threads_per_worker: Threads = 1
     """CPU threads (and CPUs) per worker; part of a run's identity, as rounding depends on it."""
-    training_threads: int = 2
+    training_threads: Threads = 2
     """CPU threads (and CPUs) of the super-network's training."""
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -232,14 +228,25 @@ class Config:
     ray: RayConfig = field(default_factory=RayConfig, metadata=NO_IDENTITY)
 
     def __post_init__(self) -> None:
-        at_least(
-            "config", 1, threads_per_worker=self.threads_per_worker, training_threads=self.training_threads
-        )
+        check_settings("", self)
         if self.search.algorithm == "exhaustive":
             check_exhaustive(self.network.search_space(), self.search)
+        self._check_architectures()
+
+    def _check_architectures(self) -> None:
+        texts: dict[Architecture, str] = {}
         for text in self.retrain.architectures:
-            if text != "best":
-                self.network.parse_architecture(text)
+            if text == "best":
+                continue
+            try:
+                architecture = self.network.parse_architecture(text)
+            except ValueError as error:
+                raise ValueError(f"retrain.architectures: {error}") from error
+            if (other := texts.setdefault(architecture, text)) != text:
+                raise ValueError(
+                    "retrain.architectures must be different from each other, got two texts of one "
+                    f"architecture: {other!r:.60}, {text!r:.60}."
+                )
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values, one nested object a section."""
@@ -258,15 +265,15 @@ class Config:
         """
         ray = dataclasses.replace(
             self.ray,
-            address=ray_address or self.ray.address,
-            num_workers=ray_num_workers or self.ray.num_workers,
+            address=self.ray.address if ray_address is None else ray_address,
+            num_workers=self.ray.num_workers if ray_num_workers is None else ray_num_workers,
         )
         data = dataclasses.replace(self.data, root=(data_root or self.data.root).resolve())
         return dataclasses.replace(self, data=data, ray=ray)
 
     def identity(self) -> dict[str, Any]:
         """The settings that results depend on, as `section.field` -> JSON value."""
-        return _identity(self, "")
+        return identity_of(self)
 
 
 def config_from_json(values: dict[str, Any]) -> Config:
@@ -285,16 +292,3 @@ def list_differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
         for key, value in asked.items()
         if there.get(key) != value
     )
-
-
-def _identity(section: Any, prefix: str) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for setting in dataclasses.fields(section):
-        value = getattr(section, setting.name)
-        if NO_IDENTITY.items() <= setting.metadata.items():
-            continue
-        if dataclasses.is_dataclass(value):
-            values |= _identity(value, f"{prefix}{setting.name}.")
-        else:
-            values[prefix + setting.name] = to_json(value)
-    return values

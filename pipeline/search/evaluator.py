@@ -15,7 +15,7 @@ from ray import tune
 
 from pipeline.config.tree import Config, config_from_json
 from pipeline.data import RunData, load_data
-from pipeline.networks import make_network
+from pipeline.networks import network_structure
 from pipeline.search.answers import Answer
 from pipeline.search.weights import SharedWeights
 from snn.engines.engine import EngineSpec, load_engine
@@ -68,8 +68,7 @@ class Evaluator(tune.Trainable):
         self.network = self._load_network(data, device)
 
     def _load_network(self, data: RunData, device: torch.device) -> InferenceNetwork:
-        with torch.device("meta"):
-            network = make_network(self.settings.network, data)
+        network = network_structure(self.settings.network, data)
         calibration = None
         if self.engine.recalibrate:
             samples = data.supernet_train()

@@ -19,7 +19,7 @@ from pipeline.console import SearchProgress, say
 from pipeline.data import RunData, load_data
 from pipeline.formats import duration
 from pipeline.interruption import at_end
-from pipeline.networks import load_supernet
+from pipeline.networks import load_supernet, network_structure
 from pipeline.ray_session import Resources
 from pipeline.search.estimate import estimate_seconds
 from pipeline.search.evaluation_cache import EvaluationCache, open_cache
@@ -33,7 +33,9 @@ from pipeline.storage.records import Cost, EvaluationRow, SearchResult, Supernet
 from pipeline.storage.run_folder import RunFolder
 from snn.engines.device import Device, find_cpu, find_device
 from snn.engines.engine import EngineSpec, choose_engine, make_inference, pack_weights
+from snn.engines.event_driven import check_fits_kernels
 from snn.engines.inference import InferenceNetwork
+from snn.kernels.library import KernelsUnavailable, check_available
 from snn.model.network import SpikingNetwork
 
 
@@ -69,6 +71,39 @@ def search(run: RunFolder, config: Config, resources: Resources) -> SearchResult
     return result
 
 
+def check_search(config: Config, data: RunData, device_type: str) -> None:
+    """Checks before a training what the search and all later evaluations need.
+
+    Args:
+        config: Settings of the run.
+        data: Samples of the run.
+        device_type: torch's type of the device that will evaluate, `cpu` or `cuda`.
+
+    Raises:
+        ValueError: The samples are too small for the backbone, the engine of the settings cannot evaluate a
+            network of the run, or the search algorithm is not installed.
+    """
+    _choose_engine(config, device_type, data)
+    if config.search.engine == "event_driven":
+        for text in config.retrain.architectures:
+            if text != "best":
+                architecture = config.network.parse_architecture(text)
+                check_fits_kernels(network_structure(config.network, data, architecture))
+        if config.ray.address is None:  # other machines may have a compiler
+            _check_compiler()
+    build_search(config.network.search_space(), config.search, seed=config.seed, spikes_reference=1.0)
+
+
+def _check_compiler() -> None:
+    try:
+        check_available()
+    except KernelsUnavailable as reason:
+        raise ValueError(
+            f"search.engine is 'event_driven', but {reason}. Install a C compiler, or use --search.engine "
+            "dense."
+        ) from reason
+
+
 @dataclass(frozen=True)
 class _Prepared:
     """All that a search starts from.
@@ -102,7 +137,7 @@ def _prepare(run: RunFolder, config: Config, resources: Resources) -> _Prepared:
     )
     data = load_data(config)
     device = _worker_device(resources)
-    engine = _choose_engine(config, device)
+    engine = _choose_engine(config, device.type, data)
     cache = None
     if config.search.cache:
         identity = engine.identity(device)
@@ -210,10 +245,11 @@ def _worker_device(resources: Resources) -> Device:
     return ray.get(remote.options(num_cpus=0, num_gpus=resources.gpus_per_worker).remote())
 
 
-def _choose_engine(config: Config, device: Device) -> EngineSpec:
+def _choose_engine(config: Config, device_type: str, data: RunData) -> EngineSpec:
     return choose_engine(
         config.search.engine,
-        device.type,
+        device_type,
+        network_structure(config.network, data),
         batch_size=config.search.batch_size,
         num_threads=config.threads_per_worker,
         precision=config.search.precision,

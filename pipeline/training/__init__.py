@@ -2,6 +2,13 @@
 
 from pipeline.training.plan import TrainingPlan
 from pipeline.training.retrain import retrain
-from pipeline.training.supernet import import_checkpoint, reuse_supernet, train_supernet
+from pipeline.training.supernet import read_checkpoint, reuse_supernet, train_supernet, write_imported
 
-__all__ = ["TrainingPlan", "import_checkpoint", "retrain", "reuse_supernet", "train_supernet"]
+__all__ = [
+    "TrainingPlan",
+    "read_checkpoint",
+    "retrain",
+    "reuse_supernet",
+    "train_supernet",
+    "write_imported",
+]

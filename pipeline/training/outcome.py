@@ -132,7 +132,7 @@ class BestHeldOutEpoch:
         self._best = (state[0], state[1], state[2]) if state else None
 
     def _evaluate(self, network: SpikingNetwork, samples: SampleSet) -> Evaluation:
-        return evaluate_on(network, self.architecture, samples, self.config, self.device)
+        return evaluate_on(network, self.architecture, samples, self.config)
 
 
 def _copied(network: SpikingNetwork) -> dict[str, Tensor]:

@@ -18,7 +18,12 @@ from torch import Tensor
 
 from snn.engines.dense import DENSE_VERSION, DenseNetwork
 from snn.engines.device import Device
-from snn.engines.event_driven import EVENT_DRIVEN_VERSION, EventDrivenNetwork
+from snn.engines.event_driven import (
+    EVENT_DRIVEN_VERSION,
+    EventDrivenNetwork,
+    check_fits_kernels,
+    fits_kernels,
+)
 from snn.engines.event_weights import fold
 from snn.engines.inference import InferenceNetwork
 from snn.engines.recalibration import RecalibratedNetwork
@@ -55,8 +60,9 @@ class EngineSpec:
         if self.recalibrate and self.name == "dense":
             raise ValueError(
                 f"search.recalibrate is {self.recalibrate}, but candidates would be evaluated by the dense "
-                "engine (workers have GPUs, or there is no C compiler), which uses stored statistics only. "
-                "Use --search.engine event_driven and --ray.gpus-per-worker 0, or --search.recalibrate 0."
+                "engine (workers have GPUs, there is no C compiler, or the samples are too large for the "
+                "event-driven one), which uses stored statistics only. Use --search.recalibrate 0 or, unless "
+                "the samples are too large, --search.engine event_driven and --ray.gpus-per-worker 0."
             )
         if self.precision != "float32" and self.name == "event_driven":
             raise ValueError(
@@ -104,24 +110,28 @@ class EngineSpec:
 def choose_engine(
     engine: EngineName,
     device_type: str,
+    network: SpikingNetwork,
     *,
     batch_size: int,
     num_threads: int,
     precision: Precision = "float32",
     recalibrate: int = 0,
 ) -> EngineSpec:
-    """The engine for a device; `auto` is event-driven on a CPU with a C compiler and dense elsewhere.
+    """The engine for a network on a device.
+
+    `auto` is event-driven on a CPU with a C compiler if the network fits its kernels, and dense otherwise.
 
     Args:
         engine: The setting.
         device_type: torch's type of the device that evaluates, `cpu` or `cuda`.
+        network: Gives the structure; may be on the meta device.
         batch_size: As for EngineSpec; likewise the other settings.
 
     Raises:
-        ValueError: The chosen engine does not support a setting.
+        ValueError: The chosen engine does not support a setting or the network.
     """
     return EngineSpec(
-        name=_resolve(engine, device_type),
+        name=_resolve(engine, device_type, network),
         batch_size=batch_size,
         num_threads=num_threads,
         precision=precision,
@@ -177,8 +187,9 @@ def make_inference(
 
     Raises:
         KernelsUnavailable: `event_driven` was requested and there is no C compiler.
+        ValueError: `event_driven` was requested and the network does not fit its kernels.
     """
-    if _resolve(engine, network.head.weight.device.type) == "event_driven":
+    if _resolve(engine, network.head.weight.device.type, network) == "event_driven":
         return EventDrivenNetwork(network)
     return DenseNetwork(network, precision=precision)
 
@@ -190,7 +201,12 @@ def as_tensors(arrays: Arrays) -> dict[str, Tensor]:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _resolve(engine: EngineName, device_type: str) -> Literal["event_driven", "dense"]:
+def _resolve(
+    engine: EngineName, device_type: str, network: SpikingNetwork
+) -> Literal["event_driven", "dense"]:
+    if engine == "event_driven":
+        check_fits_kernels(network)
     if engine != "auto":
         return engine
-    return "event_driven" if device_type == "cpu" and is_available() else "dense"
+    fast = device_type == "cpu" and fits_kernels(network) and is_available()
+    return "event_driven" if fast else "dense"

@@ -63,6 +63,30 @@ class Step:
     sources: tuple[int, ...]
 
 
+def fits_kernels(network: SpikingNetwork) -> bool:
+    """Whether planes and channels of a network fit a spike's 32 bits; it may be on the meta device."""
+    height, width, channels = _largest_plane(network)
+    return max(height, width) <= MAX_SIZE and channels <= MAX_CHANNELS
+
+
+def check_fits_kernels(network: SpikingNetwork) -> None:
+    """Raises ValueError unless `fits_kernels`."""
+    if not fits_kernels(network):
+        height, width, channels = _largest_plane(network)
+        raise ValueError(
+            f"The event-driven engine supports planes of up to {MAX_SIZE}x{MAX_SIZE} pixels and "
+            f"{MAX_CHANNELS:,} channels; this network has up to {height}x{width} pixels and {channels:,} "
+            "channels. Use --search.engine dense or auto, or smaller samples (data.downsample, data.crop)."
+        )
+
+
+def _largest_plane(network: SpikingNetwork) -> tuple[int, int, int]:
+    """Height, width and channels that no part exceeds; no part enlarges its input."""
+    channels, height, width = network.input_shape
+    norms = (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    return height, width, max(channels, network.head.out_features, *(norm.num_features for norm in norms))
+
+
 class EventDrivenNetwork:
     """The event-driven form of a SpikingNetwork; implements `snn.engines.inference.InferenceNetwork`.
 
@@ -72,10 +96,11 @@ class EventDrivenNetwork:
 
     Raises:
         KernelsUnavailable: There is no C compiler.
-        ValueError: A plane is larger than 1024x1024 or has more than 4096 channels.
+        ValueError: The network does not fit the kernels; see `fits_kernels`.
     """
 
     def __init__(self, network: SpikingNetwork, arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
+        check_fits_kernels(network)
         check_available()
         self.network = network
         self.arrays = fold(network) if arrays is None else arrays
@@ -178,13 +203,6 @@ class EventDrivenNetwork:
             layer = _make_layer(plan, [shapes[i] for i in plan.sources], self.arrays)
             shapes.append(layer.shape)
             steps.append(Step(plan.name, layer, plan.sources))
-        for channels, height, width in shapes:
-            if max(height, width) > MAX_SIZE or channels > MAX_CHANNELS:
-                raise ValueError(
-                    f"Part {part} has planes of {height}x{width} with {channels} channels; event-driven "
-                    f"evaluation supports up to {MAX_SIZE}x{MAX_SIZE} and "
-                    f"{MAX_CHANNELS}: use --search.engine dense."
-                )
         self.programs[part, block] = tuple(steps)
         return shapes[-1]
 

@@ -18,7 +18,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from snn.kernels import calls as kernels
-from snn.kernels.layout import LANES, Connection, Layer, SpikeLists, Workspace, aligned_zeros, kernel_layout
+from snn.kernels.layout import (
+    LANES,
+    MAX_CHANNELS,
+    MAX_SIZE,
+    Connection,
+    Layer,
+    SpikeLists,
+    Workspace,
+    aligned_zeros,
+    kernel_layout,
+)
 from snn.kernels.library import is_available
 
 # Above this firing rate of the input a dense convolution is as fast.
@@ -29,8 +39,8 @@ class SpikeConv2d(nn.Conv2d):
     """A torch.nn.Conv2d for binary spikes that trains faster on a CPU.
 
     Outputs and gradients equal Conv2d's up to rounding. Where the event-driven form does not apply (GPU,
-    other dtypes or memory formats, strides, high firing rates, gradients disabled, no C compiler), the
-    layer falls back to Conv2d.
+    other dtypes or memory formats, strides, planes too large for a spike's 32 bits, high firing rates,
+    gradients disabled, no C compiler), the layer falls back to Conv2d.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,6 +60,8 @@ class SpikeConv2d(nn.Conv2d):
             and self.bias is None
             and self.stride == (1, 1)
             and self.out_channels % LANES == 0
+            and max(x.shape[2:]) <= MAX_SIZE
+            and self.in_channels <= MAX_CHANNELS
             and x.is_contiguous(memory_format=torch.channels_last)
             and is_available()
         )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -14,19 +15,15 @@ from torch import Tensor
 
 from snn.data.camera.recordings import Events
 from snn.data.images import augment_images
-from snn.options import EventValues, FrameOptions, at_least
+from snn.options import TIME_STEPS, EventValues, FrameOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameSettings(FrameOptions):
     """How recordings become samples of T frames; every field is part of the cache key."""
 
-    time_steps: int
+    time_steps: Annotated[int, TIME_STEPS]
     """T, frames of a sample."""
-
-    def __post_init__(self) -> None:
-        at_least("data", 1, time_steps=self.time_steps)
-        super().__post_init__()
 
 
 def frame_shape(sensor_size: tuple[int, int], settings: FrameSettings) -> tuple[int, int, int, int]:
