@@ -31,6 +31,7 @@ import pipeline.run
 from pipeline.config.tree import Config
 from pipeline.data import load_data
 from pipeline.networks import make_network
+from pipeline.ray_session import Resources
 from pipeline.run import open_run
 from pipeline.storage.names import FILES, FOLDED_WEIGHTS, REPLAY, REPORT_JSON, checkpoint_of
 from pipeline.storage.records import (
@@ -124,11 +125,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module", autouse=True)
 def stages_only_say_that_they_run() -> Iterator[None]:
     @contextlib.contextmanager
-    def no_ray(_config: Config) -> Iterator[None]:
-        yield None
+    def no_ray(_config: Config) -> Iterator[Resources]:
+        yield Resources(2, 0.0, 0, 2, 0.0)
 
-    def say(stage: str) -> Callable[[RunFolder, Config, None], None]:
-        def run(folder: RunFolder, _config: Config, _resources: None) -> None:
+    def say(stage: str) -> Callable[[RunFolder, Config, Resources], None]:
+        def run(folder: RunFolder, _config: Config, _resources: Resources) -> None:
             # what a stage reads before it works
             if stage == "train-supernet":
                 folder.read_checkpoint(None)
@@ -282,7 +283,7 @@ def undamaged(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     return outcomes
 
 
-@pytest.mark.parametrize(("kind", "pattern", "damage"), cases())
+@pytest.mark.parametrize(("kind", "pattern", "damage"), list(cases()))
 def test_damaged_file_is_named_or_does_no_harm(
     folders: dict[str, Path], undamaged: dict, tmp_path: Path, kind: str, pattern: str, damage: str
 ) -> None:
