@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 _PARENT_VARIABLE = "RAY_TMPDIR"
 _PREFIX = "autosnn-"
-_LONGEST_PARENT = 30  # the path of a Unix socket has at most 107 characters, Ray adds up to 63
+_LONGEST_PARENT = 28  # the path of a Unix socket has at most 107 characters, Ray adds up to 63
 _SECONDS_BETWEEN_LOOKS = 0.5
 _DEPENDED_ON = {"raylet": "its node manager (raylet)", "gcs_server": "its control service (gcs_server)"}
 
@@ -61,7 +61,7 @@ def local_ray(settings: RayConfig, options: Mapping[str, Any]) -> Iterator[None]
             include_dashboard=settings.dashboard,
             _node_ip_address="127.0.0.1",
             dashboard_host="127.0.0.1",
-            _temp_dir=str(folder),
+            _temp_dir=str(folder / "r"),  # Ray opens it to everybody, but not the one above
             **options,
         )
         # Not only `log_to_driver`: when the node manager dies, Ray prints its log's end in between.

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -405,19 +406,56 @@ def two_nodes(environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[st
         kill_family(process)
 
 
+@contextlib.contextmanager
+def small_cluster() -> Iterator[tuple[subprocess.Popen[str], str, str, dict[str, str]]]:
+    """What two_nodes yields, and the environment of a driver; with a token and a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        token = Path(folder, "token")
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        ours = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "RAY_TMPDIR": folder,
+        }
+        with two_nodes(os.environ | ours) as nodes:
+            yield *nodes, ours
+
+
 def test_lost_node_costs_its_trial_only(whole: Search, disturbed: Search) -> None:
     disturbed.meets(delay=0.5, together=2)
-    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
-        ours = {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_TMPDIR": folder}
-        with two_nodes(os.environ | ours) as (cluster, address, second):
-            driver = disturbed.start("--ray.address", address, **ours)
-            wait_until(lambda: [line["node"] for line in disturbed.evaluated()].count(second) >= 2)
-            victim = [line["pid"] for line in disturbed.evaluated() if line["node"] == second][-1]
-            cluster.stdin.write("remove\n")
-            cluster.stdin.flush()
-            disturbed.finish(driver)
+    with small_cluster() as (cluster, address, second, ours):
+        driver = disturbed.start("--ray.address", address, **ours)
+        wait_until(lambda: [line["node"] for line in disturbed.evaluated()].count(second) >= 2)
+        victim = [line["pid"] for line in disturbed.evaluated() if line["node"] == second][-1]
+        cluster.stdin.write("remove\n")
+        cluster.stdin.flush()
+        disturbed.finish(driver)
     assert disturbed.table() == whole.table()
     assert disturbed.took_over_from(victim)
+
+
+def test_what_a_cluster_cannot_start_is_said(tmp_path: Path) -> None:
+    with small_cluster() as (_cluster, address, _second, ours):
+        command = [sys.executable, "launch.py", "run", "demo", "--run-dir", str(tmp_path / "run")]
+        command += ["--threads-per-worker", "2", "--ray.address", address]
+        with subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | ours,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        ) as driver:
+            try:
+                assert driver.stderr is not None
+                assert driver.stderr.readline() == (
+                    "warning: a trial actor waits for 2 CPUs on one node; "
+                    "2 of 2 CPUs of the cluster's 2 nodes are free, a node has at most 1 CPU\n"
+                )
+            finally:
+                kill_family(driver)
 
 
 def test_candidate_that_raises_fails_alone(whole: Search, disturbed: Search) -> None:
@@ -433,7 +471,8 @@ def test_candidate_that_raises_fails_alone(whole: Search, disturbed: Search) -> 
 def test_evaluator_that_hangs_is_replaced(whole: Search, disturbed: Search) -> None:
     config = disturbed.run.read_config()
     ray = dataclasses.replace(config.ray, evaluation_timeout=3.0)
-    (disturbed.run.path / CONFIG).write_text(json.dumps(dataclasses.replace(config, ray=ray).to_json()))
+    (disturbed.run.path / CONFIG).unlink()
+    disturbed.run.write_config(dataclasses.replace(config, ray=ray))
     disturbed.meets(once="hang", after=3)
     disturbed.finish()
     assert disturbed.table() == whole.table()

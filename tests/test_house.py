@@ -28,6 +28,7 @@ KNOW_RAY = {
     "pipeline.search.stage",
     "pipeline.ray_session",
     "pipeline.local_ray",
+    "pipeline.waiting",
     "pipeline.training.tasks",
     "pipeline.bench.cluster",
     "pipeline.bench.weights",
@@ -67,6 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pipeline.console",
         "pipeline.local_ray",
     },
+    "pipeline.waiting": set(),
     "pipeline.data": {"pipeline.config", "pipeline.storage"},
     "pipeline.environment": {"pipeline.json_values", "pipeline.storage", "pipeline.data"},
     "pipeline.networks": {"pipeline.config", "pipeline.storage", "pipeline.data"},
@@ -74,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 _STAGE = {
     "pipeline.formats", "pipeline.interruption", "pipeline.config", "pipeline.storage", "pipeline.console",
-    "pipeline.ray_session", "pipeline.data", "pipeline.networks",
+    "pipeline.ray_session", "pipeline.waiting", "pipeline.data", "pipeline.networks",
 }  # fmt: skip
 MAY_IMPORT |= {
     "pipeline.training": _STAGE | {"pipeline.evaluate"},

@@ -25,7 +25,11 @@ SETTINGS = [
     *("--supernet.epochs", "2", "--retrain.epochs", "400", "--retrain.architectures", "best"),
     *("--search.no-cache", "--search.algorithm", "exhaustive", "--ray.num-workers", "1"),
 ]
-STAGES = {"1/3": ["--supernet.epochs", "400"], "2/3": [], "3/3": ["--search.algorithm", "random"]}
+STAGES = {
+    "1/3": ["--supernet.epochs", "400"],
+    "2/3": [],
+    "3/3": ["--search.algorithm", "random", "--search.max-evaluations", "2"],
+}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -112,9 +116,11 @@ def start_stage(run: Path, stage: str) -> subprocess.Popen[str]:
     command = [sys.executable, "launch.py", "run", "demo", "--run-dir", str(run), *SETTINGS, *STAGES[stage]]
     output = (run.parent / "out").open("w")
     driver = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while f"\n{stage}" not in "\n" + (run.parent / "out").read_text():
-        assert driver.poll() is None and time.monotonic() < end
+        if driver.poll() is not None or time.monotonic() > end:
+            kill_family(driver)
+            pytest.fail(f"it never came to {stage}: {(run.parent / 'out').read_text()}")
         time.sleep(0.1)
     time.sleep(3)
     return driver

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from ray import tune
+from ray.tune.experiment import Trial
 
 from pipeline.search.searcher import AskTellSearcher
+from pipeline.waiting import Waiting
 
 _TRIES_PER_TRIAL = 3
 
@@ -35,6 +38,7 @@ def run_trials(
             ),
             run_config=tune.RunConfig(
                 name="search",
+                callbacks=[_WaitingCallback(Waiting("a trial actor", cpus, gpus))],
                 storage_path=storage,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=_TRIES_PER_TRIAL),
@@ -43,3 +47,14 @@ def run_trials(
         )
         grid = tuner.fit()
         return [grid[i].metrics or {} for i in range(len(grid))]
+
+
+class _WaitingCallback(tune.Callback):
+    """Tells Waiting at each step of Tune whether a trial runs."""
+
+    def __init__(self, waiting: Waiting) -> None:
+        self.waiting = waiting
+
+    def on_step_begin(self, iteration: int, trials: Sequence[Trial], **info: Any) -> None:
+        ended = all(trial.is_finished() for trial in trials)
+        self.waiting.update(running=ended or any(trial.status == Trial.RUNNING for trial in trials))

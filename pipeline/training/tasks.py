@@ -16,11 +16,13 @@ from pipeline.storage.records import EpochRecord
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.job import Checkpoint, Event, Progress, Trained, run_training
 from pipeline.training.plan import TrainingPlan
+from pipeline.waiting import Waiting
 from snn.training.trainer import TrainingDiverged
 
 logger = logging.getLogger(__name__)
 
 _STARTS_PER_TRAINING = 4
+_SECONDS_OF_A_WAIT = 5.0
 
 
 def run_trainings(
@@ -83,12 +85,16 @@ class _Stage:
         self.num_gpus = num_gpus
         self.num_plans = len(plans)
         self.bar: TrainingProgress | None = None
+        self.waiting = Waiting("a training", num_threads, num_gpus)
         self.running = [_Running(plan, self._start(plan)) for plan in plans]
 
     def run_all(self) -> None:
         """Handles events as they arrive until every training has ended."""
         while self.running:
-            ready, _ = ray.wait([training.events for training in self.running], num_returns=1)
+            ready, _ = ray.wait([t.events for t in self.running], num_returns=1, timeout=_SECONDS_OF_A_WAIT)
+            if not ready:
+                self.waiting.update(running=self.bar is not None)
+                continue
             training = next(t for t in self.running if t.events == ready[0])
             try:
                 with self._clear_errors(training.plan):
