@@ -41,7 +41,7 @@ def say(text: str, stream: TextIO | None = None) -> None:
 def run_command(run: Callable[[], None], *, resume: Sequence[str] = ()) -> int:
     """Configures logging, runs a command and returns its exit status.
 
-    It is 0, 2 after an error, 130 after Ctrl-C, and 128 more than the number of a signal that ended it.
+    It is 0, 2 after an error, 130 after Ctrl-C, and after another signal what `Terminated.status` says.
 
     Args:
         run: The command. Its ValueError, OSError or RuntimeError is shown as one message; with

@@ -1,4 +1,4 @@
-"""Ends a command from outside: SIGTERM, SIGHUP, or the death of a process that it depends on.
+"""Ends a command from outside: a signal, or the death of a process that it depends on.
 
 Each becomes an exception in the main thread, so that all that was opened is closed as after Ctrl-C. If that
 takes too long, the process ends nevertheless.
@@ -15,7 +15,10 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+RESUME = 75
+"""Exit status that asks a scheduler to start the command again (EX_TEMPFAIL of sysexits.h)."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _SECONDS_TO_CLOSE = 8.0  # schedulers send SIGKILL after 10 s or more
 _SECONDS_TO_CLOSE_WHAT_IS_LOST = 3.0
 
@@ -24,12 +27,13 @@ class Terminated(KeyboardInterrupt):
     """A signal asked the command to end.
 
     Attributes:
-        status: Exit status of a program that the signal ends.
+        status: RESUME after SIGUSR1, and after any signal if a scheduler runs the command; otherwise that of
+            a program that the signal ends.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
-        self.status = 128 + number
+        self.status = RESUME if _scheduled or number == signal.SIGUSR1 else 128 + number
 
 
 class ProcessLost(RuntimeError):
@@ -42,6 +46,7 @@ _interrupted: Interruption | None = None
 _lost: ProcessLost | None = None
 _report: Callable[[Interruption], int] | None = None
 _actions: list[Callable[[], object]] = []
+_scheduled = False
 
 
 @contextmanager
@@ -52,8 +57,8 @@ def interruptible(report: Callable[[Interruption], int]) -> Iterator[None]:
         report: Says why the command ended and returns its exit status; called in another thread, before the
             process ends, if closing takes too long.
     """
-    global _interrupted, _lost, _report
-    _interrupted, _lost, _report = None, None, report
+    global _interrupted, _lost, _report, _scheduled
+    _interrupted, _lost, _report, _scheduled = None, None, report, False
     before = {number: signal.getsignal(number) for number in _SIGNALS} if _in_main_thread() else {}
     catch_signals()
     try:
@@ -69,6 +74,12 @@ def catch_signals() -> None:
     if _report is not None and _in_main_thread():
         for number in _SIGNALS:
             signal.signal(number, _on_signal)
+
+
+def ask_to_be_resumed() -> None:
+    """Makes the command end with RESUME after every signal: what sends it will start the command again."""
+    global _scheduled
+    _scheduled = True
 
 
 def interrupt(error: ProcessLost) -> None:

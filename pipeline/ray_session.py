@@ -14,7 +14,7 @@ import ray
 
 from pipeline.config.tree import Config
 from pipeline.console import LOG_VARIABLE
-from pipeline.interruption import catch_signals
+from pipeline.interruption import ask_to_be_resumed, catch_signals
 from pipeline.local_ray import local_ray
 
 # glibc returns large tensors to the kernel at each free and pays for fresh pages at the next one; these
@@ -79,6 +79,7 @@ def ray_session(config: Config) -> Iterator[Resources]:
 @contextmanager
 def _joined(address: str, options: Mapping[str, Any]) -> Iterator[None]:
     """Joins a cluster that is running already."""
+    ask_to_be_resumed()
     try:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError) as error:

@@ -15,7 +15,7 @@ import pytest
 from processes import kill_family
 
 from pipeline.console import run_command
-from pipeline.interruption import ProcessLost, at_end, interrupt
+from pipeline.interruption import ProcessLost, ask_to_be_resumed, at_end, interrupt
 from pipeline.storage.names import FOLDED_WEIGHTS, SUPERNET
 from pipeline.storage.run_folder import RunFolder
 
@@ -56,6 +56,18 @@ def test_signal_that_a_library_turned_into_another_error_still_counts(capsys) ->
             raise SystemError("returned a result with an exception set") from error
 
     assert run_command(run) == 143
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_scheduler_is_asked_to_resume_the_command(number: int, scheduled: bool) -> None:
+    def run() -> None:
+        if scheduled:
+            ask_to_be_resumed()
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    assert run_command(run) == (75 if scheduled or number == signal.SIGUSR1 else 143)
 
 
 def test_second_signal_does_not_disturb_closing() -> None:
@@ -131,16 +143,24 @@ def is_clean(run: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", STAGES)
-def test_sigterm_ends_every_stage_soon_and_leaves_nothing(tmp_path: Path, stage: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "number", "status"),
+    [
+        *((stage, signal.SIGTERM, 143) for stage in STAGES),
+        ("2/3", signal.SIGUSR1, 75),  # Tune has a handler of its own for it
+    ],
+)
+def test_signal_ends_every_stage_soon_and_leaves_nothing(
+    tmp_path: Path, stage: str, number: int, status: int
+) -> None:
     driver = start_stage(tmp_path / "run", stage)
     family = psutil.Process(driver.pid).children(recursive=True)
     try:
         start = time.monotonic()
-        driver.terminate()
+        driver.send_signal(number)
         _, errors = driver.communicate(timeout=30)
         assert time.monotonic() - start < 12
-        assert driver.returncode == 143
+        assert driver.returncode == status
         assert "interrupted; finished work is kept. Resume with: python launch.py run demo" in errors
         assert len(errors.strip().splitlines()) == 1
         _, alive = psutil.wait_procs(family, timeout=5)

@@ -9,6 +9,7 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
+from pipeline.interruption import catch_signals
 from pipeline.search.searcher import AskTellSearcher
 from pipeline.waiting import Waiting
 
@@ -38,7 +39,7 @@ def run_trials(
             ),
             run_config=tune.RunConfig(
                 name="search",
-                callbacks=[_WaitingCallback(Waiting("a trial actor", cpus, gpus))],
+                callbacks=[_Step(Waiting("a trial actor", cpus, gpus))],
                 storage_path=storage,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=_TRIES_PER_TRIAL),
@@ -49,12 +50,13 @@ def run_trials(
         return [grid[i].metrics or {} for i in range(len(grid))]
 
 
-class _WaitingCallback(tune.Callback):
-    """Tells Waiting at each step of Tune whether a trial runs."""
+class _Step(tune.Callback):
+    """Tells Waiting at each step of Tune whether a trial runs, and keeps Tune's hands off signals."""
 
     def __init__(self, waiting: Waiting) -> None:
         self.waiting = waiting
 
     def on_step_begin(self, iteration: int, trials: Sequence[Trial], **info: Any) -> None:
+        catch_signals()  # Tune would end a search at SIGUSR1 as if it were finished
         ended = all(trial.is_finished() for trial in trials)
         self.waiting.update(running=ended or any(trial.status == Trial.RUNNING for trial in trials))
