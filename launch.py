@@ -112,7 +112,7 @@ class Replay:
     evaluations: int | None = None
     """Evaluations of each search; by default the run's search.max_evaluations."""
     algorithms: tuple[str, ...] = ()
-    """Names as in --search.algorithm; by default all but `exhaustive` and `optuna`, which is slow."""
+    """Names as in --search.algorithm; by default `evolution`, `random`, `aging` and `nsga2`."""
 
     def run(self) -> None:
         from pipeline.analysis.replay import DEFAULT_ALGORITHMS, replay_run, replay_table

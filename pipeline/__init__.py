@@ -1,1 +1,1 @@
-"""The experiment: stages, run folder, Ray. The only place that knows Ray, paths and stages."""
+"""The experiment: settings, stages, run folders, and the work on Ray. Nothing below `snn/` knows of these."""

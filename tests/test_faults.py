@@ -29,7 +29,7 @@ from pipeline.config.search import SearchConfig
 from pipeline.config.tree import Config
 from pipeline.data import load_data
 from pipeline.networks import make_network
-from pipeline.storage.names import CONFIG, EVALUATION_PARTS, SUPERNET, SUPERNET_WEIGHTS
+from pipeline.storage.names import CONFIG, EVALUATION_PARTS, FOLDED_WEIGHTS, SUPERNET, SUPERNET_WEIGHTS
 from pipeline.storage.records import Cost, SupernetResult
 from pipeline.storage.run_folder import RunFolder
 
@@ -225,7 +225,7 @@ class Search:
             kill_family(process)
         assert process.returncode == status, output + errors
         assert "Traceback" not in errors
-        assert not list(self.run.path.rglob("*.tmp"))
+        assert not list(self.run.path.rglob("*.tmp")) and not self.run.files.exists(FOLDED_WEIGHTS)
         wait_until(lambda: not self.processes())
         return errors
 

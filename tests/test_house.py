@@ -231,6 +231,11 @@ def test_module_of_a_process_without_torch_loads_none(module: str) -> None:
     assert "torch" not in loaded_by(module)
 
 
+def test_readme_names_tests_that_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "README.md").read_text()))
+    assert len(named) > 5 and named <= {path.stem for path in (ROOT / "tests").glob("test_*.py")}
+
+
 def loaded_by(module: str) -> set[str]:
     """Top-level names of all modules in a fresh process that imports this one."""
     code = f"import sys, {module}; print(*sys.modules)"

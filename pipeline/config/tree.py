@@ -73,7 +73,7 @@ class SamplesConfig:
     event_values: EventValues = "count"
     """Events only: the network sees counts, or counts divided by the sample's mean count."""
     sensor_size: tuple[Side, Side] | None = None
-    """`recordings` only: width and height of the sensor in pixels; None takes what the events reach."""
+    """`recordings` only: width and height of the sensor in pixels; None measures it without outliers."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class RetrainConfig:
 
 @dataclass(frozen=True)
 class RayConfig:
-    """Where the work runs. Results do not depend on it, so it is not part of a run's identity."""
+    """Where the work runs; not part of a run's identity. GPUs change the engine, and so the rounding."""
 
     address: Annotated[str, Text(255)] | None = None
     """Cluster to join (`auto`, or ray://...); None starts Ray on this machine and stops it at the end."""
