@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from pipeline.autoscaler import autoscaler_status
 from pipeline.config.tree import Config
 from pipeline.console import LOG_VARIABLE
 from pipeline.interruption import ask_to_be_resumed, catch_signals
@@ -34,18 +35,22 @@ class Resources:
     """The part of the cluster that a run uses.
 
     Attributes:
-        num_workers: Workers that run in parallel.
+        num_workers: Workers that fit into the nodes there are, at least 1, or as many as the settings say.
         gpus_per_worker: GPUs per worker, fractions allowed.
+        training_cpus: CPUs of the super-network's training: one a thread, unless no node has that many.
         training_gpus: GPUs per training, 0 or 1.
         cpus_per_node: CPUs of the largest node.
         gpus_per_node: GPUs of the node that has most.
+        grows: Whether an autoscaler starts nodes for work that waits.
     """
 
     num_workers: int
     gpus_per_worker: float
+    training_cpus: int
     training_gpus: int
     cpus_per_node: int
     gpus_per_node: float
+    grows: bool = False
 
 
 @contextmanager
@@ -136,10 +141,15 @@ def _resources(config: Config) -> Resources:
     if gpus_per_worker:
         fitting = min(fitting, math.floor(gpus / gpus_per_worker))
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus_per_node = int(max(node.get("CPU", 0) for node in nodes))
+    grows = config.ray.address is not None and autoscaler_status() is not None
+    threads = config.training_threads
     return Resources(
         num_workers=config.ray.num_workers or max(1, fitting),
         gpus_per_worker=gpus_per_worker,
-        training_gpus=min(1, math.floor(gpus)),
-        cpus_per_node=int(max(node.get("CPU", 1) for node in nodes)),
+        training_cpus=threads if grows else max(1, min(threads, cpus_per_node)),
+        training_gpus=min(1, math.floor(gpus)) or int(grows and gpus_per_worker > 0),
+        cpus_per_node=cpus_per_node,
         gpus_per_node=max(node.get("GPU", 0.0) for node in nodes),
+        grows=grows,
     )

@@ -245,3 +245,14 @@ def test_settings_are_refused_with_the_name_the_command_line_gives_them() -> Non
         SearchSettings(max_evaluations=0)
     with pytest.raises(ValueError, match=r"search\.algorithm must be one of: evolution, .*, got 'annealing'"):
         SearchSettings(algorithm="annealing")
+
+
+@pytest.mark.parametrize("algorithm", SEEDED)
+def test_what_is_asked_at_once_is_foretold(algorithm) -> None:
+    search = make_search(SMALL, algorithm, max_evaluations=60)
+    assert len(ask_all(search)) == search.num_at_once
+
+
+def test_an_exhaustive_search_can_use_a_worker_for_each_group_of_siblings() -> None:
+    assert make_search(SearchSpace(4), "exhaustive").num_at_once == 25
+    assert make_search(SearchSpace(1), "exhaustive").num_at_once == 1

@@ -126,7 +126,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def stages_only_say_that_they_run() -> Iterator[None]:
     @contextlib.contextmanager
     def no_ray(_config: Config) -> Iterator[Resources]:
-        yield Resources(2, 0.0, 0, 2, 0.0)
+        yield Resources(2, 0.0, 2, 0, 2, 0.0)
 
     def say(stage: str) -> Callable[[RunFolder, Config, Resources], None]:
         def run(folder: RunFolder, _config: Config, _resources: Resources) -> None:

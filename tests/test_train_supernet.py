@@ -94,9 +94,7 @@ def test_silent_supernet_is_refused_with_the_threshold(
         on_trained(plans[0], silent)
 
     monkeypatch.setattr("pipeline.training.supernet.run_trainings", train)
-    resources = Resources(
-        num_workers=1, gpus_per_worker=0.0, training_gpus=0, cpus_per_node=2, gpus_per_node=0
-    )
+    resources = Resources(1, 0.0, 2, 0, cpus_per_node=2, gpus_per_node=0.0)
     run = RunFolder(tmp_path / "run")
     with pytest.raises(TrainingDiverged, match=r"fires no spikes.*network\.v_threshold \(1\)"):
         train_supernet(run, CONFIG, resources)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import ray
 
+from pipeline.autoscaler import AutoscalerStatus
 from pipeline.waiting import Waiting
 
 NODES = [{"Alive": True, "Resources": {"CPU": cpus}} for cpus in (2.0, 4.0)]
@@ -16,13 +17,18 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two nodes with 2 and 4 CPUs, 3 of them free; a third is gone."""
     monkeypatch.setattr(ray, "nodes", lambda: NODES)
     monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 3.0, "memory": 5.0})
+    set_autoscaler(monkeypatch, None)
+
+
+def set_autoscaler(monkeypatch: pytest.MonkeyPatch, status: AutoscalerStatus | None) -> None:
+    monkeypatch.setattr("pipeline.waiting.autoscaler_status", lambda: status)
 
 
 @pytest.mark.usefixtures("cluster")
 def test_what_waits_says_for_what(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
     waiting = Waiting("a training", 8, 1, clock=lambda: now)
-    for seconds in (0.0, 29.0, 30.0, 31.0, 600.0):
+    for seconds in (0.0, 25.0, 30.0, 35.0, 600.0):
         now = seconds
         waiting.update(running=False)
     assert caplog.messages == [
@@ -41,3 +47,33 @@ def test_what_runs_does_not_wait(caplog: pytest.LogCaptureFixture) -> None:
     for now in range(0, 3000, 10):
         waiting.update(running=now % 20 == 0)
     assert not caplog.messages
+
+
+@pytest.mark.usefixtures("cluster")
+def test_where_nodes_come_on_demand_it_says_how_many(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    waiting = Waiting("a training", 8, 1, clock=lambda: now)
+    for num_starting, failures in ((1, []), (1, []), (2, []), (2, []), (0, ["no spot capacity"])):
+        now += 5.0
+        set_autoscaler(monkeypatch, AutoscalerStatus(num_starting, [], failures))
+        waiting.update(running=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "  waiting for 1 node: a training needs 8 CPUs and 1 GPU",
+        "  waiting for 2 nodes: a training needs 8 CPUs and 1 GPU",
+        "  waiting for the autoscaler: a training needs 8 CPUs and 1 GPU (no spot capacity)",
+    ]
+    assert not caplog.messages
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_no_node_type_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    set_autoscaler(monkeypatch, AutoscalerStatus(0, [{"CPU": 8.0}, {"CPU": 4.0}], []))
+    fits, open_question, never = [Waiting("a trial actor", cpus, 0, clock=lambda: now) for cpus in (4, 6, 8)]
+    now = 5.0
+    fits.update(running=False)
+    open_question.update(running=False)
+    with pytest.raises(ValueError, match=r"a trial actor needs 8 CPUs on one node.*--threads-per-worker"):
+        never.update(running=False)

@@ -62,6 +62,11 @@ class ArchitectureSearch:
         return self.proposer.num_planned
 
     @property
+    def num_at_once(self) -> int:
+        """How many candidates can be evaluated at once before their results are needed."""
+        return self.proposer.num_at_once
+
+    @property
     def finished(self) -> bool:
         """Whether every candidate has its result and no more will be proposed."""
         return self.history.num_open_results == 0 and self.proposer.num_left == 0

@@ -30,6 +30,11 @@ class Proposer(ABC):
         return min(self.history.settings.max_evaluations, len(self.history.space))
 
     @property
+    def num_at_once(self) -> int:
+        """How many candidates can be evaluated at once before their results are needed."""
+        return min(self.history.settings.population_size, self.num_planned)
+
+    @property
     def num_left(self) -> int:
         """How many candidates may still be proposed."""
         return self.num_planned - len(self.history.candidates)

@@ -9,6 +9,10 @@ from pipeline.algorithms.proposer import Proposer
 class RandomSearch(Proposer):
     """Random architectures at the same budget; awaits no result."""
 
+    @property
+    def num_at_once(self) -> int:
+        return self.num_planned
+
     def ready(self) -> bool:
         return True
 

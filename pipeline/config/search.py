@@ -36,6 +36,9 @@ class SearchConfig(SearchSettings):
     cache: bool = field(default=True, metadata=NO_IDENTITY)
     """Share evaluations with other runs of the same weights, data and settings through the user's cache; not
     part of a run's identity."""
+    max_workers: Annotated[int, Range(1, 100_000)] | None = field(default=None, metadata=NO_IDENTITY)
+    """Most trial actors at once. Where nodes come on demand the search asks for as many as it can use, by
+    default a generation's; elsewhere for as many as fit. Not part of a run's identity."""
     max_val_samples: Annotated[int, Range(1, 1_000_000_000)] | None = None
     """Score on this many samples of D_val (classes balanced) instead of all."""
 

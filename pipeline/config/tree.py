@@ -190,7 +190,7 @@ class RayConfig:
     address: Annotated[str, Text(255)] | None = None
     """Cluster to join (`auto`, or ray://...); None starts Ray on this machine and stops it at the end."""
     num_workers: Annotated[int, Range(1, 100_000)] | None = None
-    """Trial actors that evaluate in parallel; None uses as many as the cluster's CPUs (or GPUs) allow."""
+    """Trial actors that evaluate in parallel, neither more nor fewer; None lets the search decide."""
     gpus_per_worker: Annotated[float, Range(0.0, 1024.0)] | None = None
     """GPUs per worker, fractions allowed; None uses 1 if the cluster has GPUs, otherwise 0."""
     evaluation_timeout: Annotated[float, Range(1.0, 1e6)] = 600.0

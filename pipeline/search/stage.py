@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -31,6 +31,7 @@ from pipeline.search.weights import start_weights_holder
 from pipeline.storage.names import FOLDED_WEIGHTS, SUPERNET_WEIGHTS
 from pipeline.storage.records import Cost, EvaluationRow, SearchResult, SupernetResult
 from pipeline.storage.run_folder import RunFolder
+from pipeline.waiting import Waiting, get_when_started
 from snn.engines.device import Device, find_cpu, find_device
 from snn.engines.engine import EngineSpec, choose_engine, make_inference, pack_weights
 from snn.engines.event_driven import check_fits_kernels
@@ -50,6 +51,7 @@ def search(run: RunFolder, config: Config, resources: Resources) -> SearchResult
     """
     start = time.perf_counter()
     prepared = _prepare(run, config, resources)
+    resources = replace(resources, num_workers=_num_workers(config, resources, prepared.algorithm))
     with SearchProgress(prepared.algorithm, start) as progress:
         searcher = AskTellSearcher(
             prepared.algorithm,
@@ -237,12 +239,23 @@ def _chosen(config: Config, algorithm: ArchitectureSearch, rows: list[Evaluation
     return best
 
 
+def _num_workers(config: Config, resources: Resources, algorithm: ArchitectureSearch) -> int:
+    """Trial actors of the search: what fits into the nodes there are, or what it can use if more come."""
+    if config.ray.num_workers is not None:
+        return config.ray.num_workers
+    number = algorithm.num_at_once if resources.grows else resources.num_workers
+    return min(number, config.search.max_workers or number)
+
+
 def _worker_device(resources: Resources) -> Device:
     """The device of a worker. If it is a GPU a worker is asked, as the driver's node may have none."""
     if not resources.gpus_per_worker:
         return find_cpu()
-    remote: Any = ray.remote(find_device)
-    return ray.get(remote.options(num_cpus=0, num_gpus=resources.gpus_per_worker).remote())
+    gpus, remote = resources.gpus_per_worker, ray.remote(find_device)
+    device: Device = get_when_started(
+        remote.options(num_cpus=0, num_gpus=gpus).remote(), Waiting("a trial actor", 0, gpus)
+    )
+    return device
 
 
 def _choose_engine(config: Config, device_type: str, data: RunData) -> EngineSpec:

@@ -72,7 +72,8 @@ def train_supernet(run: RunFolder, config: Config, resources: Resources) -> Supe
         [plan_supernet(config)],
         on_trained,
         title="super-network",
-        num_threads=min(config.training_threads, resources.cpus_per_node),
+        num_threads=config.training_threads,
+        num_cpus=resources.training_cpus,
         num_gpus=resources.training_gpus,
     )
     return run.read_supernet()

@@ -16,13 +16,12 @@ from pipeline.storage.records import EpochRecord
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.job import Checkpoint, Event, Progress, Trained, run_training
 from pipeline.training.plan import TrainingPlan
-from pipeline.waiting import Waiting
+from pipeline.waiting import SECONDS_BETWEEN_LOOKS, Waiting
 from snn.training.trainer import TrainingDiverged
 
 logger = logging.getLogger(__name__)
 
 _STARTS_PER_TRAINING = 4
-_SECONDS_OF_A_WAIT = 5.0
 
 
 def run_trainings(
@@ -32,6 +31,7 @@ def run_trainings(
     *,
     title: str,
     num_threads: int,
+    num_cpus: int | None = None,
     num_gpus: float,
 ) -> None:
     """Runs trainings, as many at once as the cluster's CPUs and GPUs hold.
@@ -42,14 +42,15 @@ def run_trainings(
         plans: What to train.
         on_trained: Called with each plan and its result, as it finishes.
         title: What the progress bar is called.
-        num_threads: CPUs and torch threads of each training.
+        num_threads: Shares of the work of each training step, which rounding depends on: torch's threads.
+        num_cpus: CPUs of each training, if not one a thread.
         num_gpus: GPUs of each training.
 
     Raises:
         TrainingDiverged: A loss is not finite; the last good checkpoint stays.
         RuntimeError: A training's process died again and again.
     """
-    stage = _Stage(run, plans, on_trained, title, num_threads, num_gpus)
+    stage = _Stage(run, plans, on_trained, title, num_threads, num_cpus or num_threads, num_gpus)
     try:
         stage.run_all()
     finally:
@@ -76,22 +77,26 @@ class _Stage:
         on_trained: Callable[[TrainingPlan, Trained], None],
         title: str,
         num_threads: int,
+        num_cpus: int,
         num_gpus: float,
     ) -> None:
         self.run = run
         self.on_trained = on_trained
         self.title = title
         self.num_threads = num_threads
+        self.num_cpus = num_cpus
         self.num_gpus = num_gpus
         self.num_plans = len(plans)
         self.bar: TrainingProgress | None = None
-        self.waiting = Waiting("a training", num_threads, num_gpus)
+        self.waiting = Waiting("a training", num_cpus, num_gpus)
         self.running = [_Running(plan, self._start(plan)) for plan in plans]
 
     def run_all(self) -> None:
         """Handles events as they arrive until every training has ended."""
         while self.running:
-            ready, _ = ray.wait([t.events for t in self.running], num_returns=1, timeout=_SECONDS_OF_A_WAIT)
+            ready, _ = ray.wait(
+                [t.events for t in self.running], num_returns=1, timeout=SECONDS_BETWEEN_LOOKS
+            )
             if not ready:
                 self.waiting.update(running=self.bar is not None)
                 continue
@@ -113,7 +118,7 @@ class _Stage:
 
     def _start(self, plan: TrainingPlan) -> Any:
         task = ray.remote(run_training).options(
-            num_cpus=self.num_threads, num_gpus=self.num_gpus, max_retries=0, num_returns="streaming"
+            num_cpus=self.num_cpus, num_gpus=self.num_gpus, max_retries=0, num_returns="streaming"
         )
         return task.remote(plan, self.run.read_checkpoint(plan.number), self.num_threads)
 
