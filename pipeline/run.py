@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from pipeline.cluster_course import recorded_cluster
 from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.data import load_data
@@ -108,7 +110,8 @@ def _run_stages(stages: Sequence[Stage], run: RunFolder, config: Config) -> None
         for stage in stages:
             say(f"{stage.title}: already finished")
         return
-    with ray_session(config) as resources:
+    recorded = nullcontext() if config.ray.address is None else recorded_cluster(run)
+    with ray_session(config) as resources, recorded:
         if not run.has_best():
             check_search(config, load_data(config), "cuda" if resources.gpus_per_worker else "cpu")
         for stage in stages:

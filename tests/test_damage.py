@@ -35,6 +35,7 @@ from pipeline.ray_session import Resources
 from pipeline.run import open_run
 from pipeline.storage.names import FILES, FOLDED_WEIGHTS, REPLAY, REPORT_JSON, checkpoint_of
 from pipeline.storage.records import (
+    ClusterSample,
     Cost,
     EpochRecord,
     EvaluationRow,
@@ -89,6 +90,7 @@ def make_trained(folder: Path) -> RunFolder:
     run.write_supernet(SupernetResult("trained", sha256, 100.0, 10, 5, 7, Cost(1.0, 2.0), HISTORY))
     run.write_curves(None, HISTORY[0])
     run.write_checkpoint(None, b"state")
+    run.write_cluster([ClusterSample(1e9, 2, 4.0, 0.0, 0)])
     run.write_folded_weights({"w": np.ones(3)})
     return run
 

@@ -30,6 +30,7 @@ KNOW_RAY = {
     "pipeline.local_ray",
     "pipeline.waiting",
     "pipeline.autoscaler",
+    "pipeline.cluster_course",
     "pipeline.training.tasks",
     "pipeline.bench.cluster",
     "pipeline.bench.weights",
@@ -71,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pipeline.autoscaler",
     },
     "pipeline.autoscaler": set(),
+    "pipeline.cluster_course": {"pipeline.storage"},
     "pipeline.waiting": {"pipeline.autoscaler", "pipeline.console"},
     "pipeline.data": {"pipeline.config", "pipeline.storage"},
     "pipeline.environment": {"pipeline.json_values", "pipeline.storage", "pipeline.data"},
@@ -91,7 +93,7 @@ MAY_IMPORT |= {
     "pipeline.bench": _STAGE
     | {"pipeline.json_values", "pipeline.algorithms", "pipeline.environment", "pipeline.search"},
     "pipeline.run": _STAGE
-    | {"pipeline.environment", "pipeline.evaluate"}
+    | {"pipeline.environment", "pipeline.evaluate", "pipeline.cluster_course"}
     | {"pipeline.training", "pipeline.search", "pipeline.report"},
 }  # fmt: skip
 # Rooms of `snn` that need no torch; every room of `pipeline` may import them.

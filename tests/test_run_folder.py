@@ -18,6 +18,7 @@ from pipeline.config.named import named_config
 from pipeline.storage.files import LocalFiles, read_bytes
 from pipeline.storage.names import BEST, CONFIG, EVALUATIONS, SUPERNET, SUPERNET_WEIGHTS
 from pipeline.storage.records import (
+    ClusterSample,
     Cost,
     DataSplit,
     Environment,
@@ -246,6 +247,7 @@ def test_folder_of_another_config_is_refused_with_the_difference(run: RunFolder)
 
 WRITERS = {
     "environment.json": lambda run: run.write_environment(ENVIRONMENT),
+    "cluster.json": lambda run: run.write_cluster([ClusterSample(1e9, 2, 4.0, 0.0, 0)]),
     "supernet.json": lambda run: run.write_supernet(SUPERNET_RESULT),
     "evaluations/000000": lambda run: run.append_evaluations([row(0)]),
     "evaluations.parquet": lambda run: run.close_evaluations([row(0)]),

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report.contents_search import Exact, Search
-from pipeline.storage.records import Cost, DataSplit, Environment, EpochRecord, PaperProtocol, SupernetResult
+from pipeline.storage.records import (
+    ClusterSample,
+    Cost,
+    DataSplit,
+    Environment,
+    EpochRecord,
+    PaperProtocol,
+    SupernetResult,
+)
 from snn.fitness import TimeCourse
 
 
@@ -149,7 +157,10 @@ class Events:
 
 @dataclass(frozen=True)
 class Report:
-    """All that the stages of a run left; `events` is None if the data are images."""
+    """All that the stages of a run left.
+
+    `events` is None if the data are images; `cluster` is empty if the run used one machine alone.
+    """
 
     run: str
     config_name: str
@@ -162,6 +173,7 @@ class Report:
     cost: Costs
     provenance: Provenance
     events: Events | None
+    cluster: tuple[ClusterSample, ...] = ()
 
     @property
     def unit(self) -> str:

@@ -61,6 +61,7 @@ def join_report(run: RunFolder) -> Report:
         cost=_costs(supernet, result, list(retrained.values())),
         provenance=provenance,
         events=_events(provenance.data or {}) if config.data.is_events else None,
+        cluster=tuple(run.read_cluster()),
     )
     return only_finite(report)
 

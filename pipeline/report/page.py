@@ -13,6 +13,7 @@ from pipeline import formats
 from pipeline.report import figures
 from pipeline.report.contents import Report
 from pipeline.report.sections.chosen import chosen
+from pipeline.report.sections.cluster import cluster
 from pipeline.report.sections.cost import cost
 from pipeline.report.sections.curves import curves
 from pipeline.report.sections.evaluated import evaluated
@@ -66,6 +67,7 @@ def sections(report: Report, examples: EventExamples | None = None) -> list[Sect
         over_time(report),
         failures(report),
         cost(report),
+        cluster(report),
         provenance(report),
     ]
     return [section for section in prepared if section is not None]

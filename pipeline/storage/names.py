@@ -4,6 +4,7 @@ from __future__ import annotations
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
+CLUSTER = "cluster.json"
 EVENT_EXAMPLES = "event_examples.npz"
 SUPERNET = "supernet.json"
 SUPERNET_WEIGHTS = "supernet.safetensors"
@@ -42,6 +43,7 @@ def curves_of(number: int | None) -> str:
 FILES = (
     CONFIG,
     ENVIRONMENT,
+    CLUSTER,
     EVENT_EXAMPLES,
     SUPERNET,
     SUPERNET_WEIGHTS,

@@ -24,6 +24,7 @@ from pipeline.storage.examples import examples_from_npz, examples_to_npz
 from pipeline.storage.files import Files, LocalFiles, read_bytes, sha256_of
 from pipeline.storage.origin import SealedFiles
 from pipeline.storage.records import (
+    ClusterSample,
     Environment,
     EpochRecord,
     EvaluationRow,
@@ -50,6 +51,9 @@ class RunFolder:
     Args:
         path: The folder, as it is shown to people.
         files: Where the files are; by default below `path` on the local file system.
+
+    Attributes:
+        num_stored: Evaluations stored through this object.
     """
 
     def __init__(self, path: Path, files: Files | None = None) -> None:
@@ -59,6 +63,7 @@ class RunFolder:
         self._evaluations = EvaluationFiles(self._sealed)
         self._identity: Mapping[str, Any] | None = None  # of the settings, once known to be the folder's
         self._draws_curves = True
+        self.num_stored = 0
 
     def shown(self, name: str) -> str:
         """A file's name as it is shown to people."""
@@ -115,6 +120,16 @@ class RunFolder:
 
     def read_environment(self) -> Environment:
         return self._sealed.read(names.ENVIRONMENT, Environment, _AGAIN, self._made_with())
+
+    def write_cluster(self, course: Sequence[ClusterSample]) -> None:
+        self._write(names.CLUSTER, _Cluster(tuple(course)))
+
+    def read_cluster(self) -> list[ClusterSample]:
+        """The cluster over time; empty if the run used this machine alone."""
+        if not self.files.exists(names.CLUSTER):
+            return []
+        advice = "delete it: only a chart of the report needs it"
+        return list(self._sealed.read(names.CLUSTER, _Cluster, advice, self._made_with()).samples)
 
     def has_event_examples(self) -> bool:
         return self.files.exists(names.EVENT_EXAMPLES)
@@ -192,6 +207,7 @@ class RunFolder:
     def append_evaluations(self, rows: Sequence[EvaluationRow]) -> None:
         """Stores the rows of one trial."""
         self._evaluations.append(rows, self._searched_with())
+        self.num_stored += len(rows)
 
     def read_evaluations(self) -> list[EvaluationRow]:
         """All rows stored so far; none before a search. As `EvaluationFiles.read`."""
@@ -297,14 +313,14 @@ class RunFolder:
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each file that a report's numbers come from."""
         sources = [names.CONFIG, names.ENVIRONMENT, names.SUPERNET, names.EVALUATIONS, names.BEST]
-        sources += [names.REPLAY, names.EVENT_EXAMPLES]
+        sources += [names.REPLAY, names.EVENT_EXAMPLES, names.CLUSTER]
         sources += [names.metrics_of(number) for number in self.retrained_numbers()]
         return {name: sha256_of(self.files, name) for name in sources if self.files.exists(name)}
 
     def _results(self) -> list[str]:
         """Names of the files that say what they were made with."""
         results = [names.ENVIRONMENT, names.SUPERNET, names.SUPERNET_CHECKPOINT, names.EVALUATIONS]
-        results += [names.BEST, names.REPLAY]
+        results += [names.BEST, names.REPLAY, names.CLUSTER]
         results += [name for name in self.files.list(names.RETRAINED) if name.endswith((".json", ".pt"))]
         return [name for name in results if self.files.exists(name)] + self.evaluation_parts()
 
@@ -327,6 +343,13 @@ class RunFolder:
     def _put_hashed(self, name: str, data: bytes) -> str:
         self.files.put(name, data)
         return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    """The content of cluster.json."""
+
+    samples: tuple[ClusterSample, ...]
 
 
 @dataclass(frozen=True)
