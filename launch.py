@@ -15,6 +15,8 @@ from typing import Annotated, Any, Union
 import tyro
 from tyro.conf import Positional, Suppress, arg, subcommand
 
+from cluster.command import ABOUT as ABOUT_CLUSTER
+from cluster.command import cluster_commands
 from pipeline.bench.settings import BenchSettings
 from pipeline.config.named import CONFIGS, configs_table, named_config
 from pipeline.config.tree import Config
@@ -156,6 +158,7 @@ _SUMMARIES = {
     "search": "Stage 2 of a run folder: searches with the super-network.",
     "retrain": "Stage 3 of a run folder; with --on NAME on the data set of another config.",
     "report": "Writes the report of a run folder.",
+    "cluster": ABOUT_CLUSTER,
 }
 
 
@@ -174,6 +177,7 @@ def read(arguments: list[str]) -> Any:
         "replay": Replay(todo),
         "import-checkpoint": ImportCheckpoint(todo, todo, config, named_config(config)),
         "bench": BenchSettings(),
+        "cluster": _choice(cluster_commands(arguments), {})(todo),
     }
     if on is not None:
         commands["retrain"] = Transfer(todo, on, named_config(on))

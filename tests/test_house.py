@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("snn", "pipeline")
+PACKAGES = ("snn", "pipeline", "cluster")
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for package in PACKAGES
@@ -95,6 +95,8 @@ MAY_IMPORT |= {
     "pipeline.run": _STAGE
     | {"pipeline.environment", "pipeline.evaluate", "pipeline.cluster_course"}
     | {"pipeline.training", "pipeline.search", "pipeline.report"},
+    "cluster": {"pipeline.config", "pipeline.console", "cluster.check"},
+    "cluster.check": set(),
 }  # fmt: skip
 # Rooms of `snn` that need no torch; every room of `pipeline` may import them.
 LIGHT_SNN = {"snn.options", "snn.datasets", "snn.search_space", "snn.fitness"}

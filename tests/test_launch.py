@@ -22,7 +22,7 @@ from pipeline.storage.run_folder import RunFolder
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = [
     *("demo", "run", "configs", "train-supernet", "search", "retrain", "report"),
-    *("evaluate", "replay", "import-checkpoint", "bench"),
+    *("evaluate", "replay", "import-checkpoint", "bench", "cluster"),
 ]
 
 

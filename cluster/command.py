@@ -1,0 +1,74 @@
+"""The commands `launch.py cluster ...`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional, arg
+
+from cluster.check import check_file
+from cluster.render import ClusterRun, Place, bring_up, render
+from pipeline.config.named import CONFIGS, named_config
+from pipeline.config.tree import Config
+from pipeline.console import say
+
+ABOUT = "Files that start runs on clusters: `render` writes one, `check` finds its mistakes."
+
+
+@dataclass(frozen=True)
+class Render:
+    """Writes the file that starts a run on AWS, Google Cloud, Kubernetes, Slurm or with SkyPilot."""
+
+    place: Annotated[Place, Positional, arg(metavar="PLACE", help="aws, gcp, kuberay, slurm or sky.")]
+    name: Annotated[str, Positional, arg(metavar="NAME", help="Named config of the run.")]
+    settings: Annotated[Config, arg(name="")]
+    workers: int = 4
+    """Trial actors at once, at most."""
+    gpus_per_worker: float = 0.0
+    """GPUs of each, fractions allowed."""
+    cpus_per_node: int = 8
+    """CPUs of a worker node."""
+    output: Path | None = None
+    """The file; by default the standard output."""
+
+    def run(self) -> None:
+        ray = replace(self.settings.ray, address=None, gpus_per_worker=None)
+        config = replace(self.settings, name=named_config(self.name).name, ray=ray)
+        run = ClusterRun(config, self.workers, self.gpus_per_worker, self.cpus_per_node)
+        text = render(self.place, run)
+        if self.output is None:
+            say(text.rstrip("\n"))
+            return
+        self.output.write_text(text)
+        if num_open := text.count("FILL_IN"):
+            say(f"{self.output}: {num_open} places say FILL_IN; what to write there stands beside them")
+        say(f"check it: python launch.py cluster check {self.output}")
+        say(f"bring it up: {bring_up(self.place, str(self.output))}")
+
+
+@dataclass(frozen=True)
+class Check:
+    """Finds the mistakes of a file, without a cluster; status 1 if there are any."""
+
+    file: Annotated[Path, Positional, arg(metavar="FILE", help="File that `render` or somebody wrote.")]
+
+    def run(self) -> None:
+        findings = check_file(self.file)
+        for finding in findings:
+            say(str(finding))
+        if findings:
+            raise ValueError(f"{self.file} has {len(findings)} mistakes")
+        say(f"{self.file}: no mistakes found")
+
+
+def cluster_commands(arguments: Sequence[str]) -> dict[str, Any]:
+    """The commands by name, with the settings of the config that `arguments` name as defaults."""
+    name = next((argument for argument in arguments if argument in CONFIGS), "cifar10")
+    return {
+        "render": Render(tyro.MISSING, tyro.MISSING, CONFIGS[name]),
+        "check": Check(tyro.MISSING),
+    }
