@@ -153,6 +153,8 @@ def room_of(module: str) -> str:
     """The package of a module, or the module itself where it lies beside the packages."""
     is_package = FILES[module].name == "__init__.py"
     room = module if is_package or module.count(".") == 1 else module.rpartition(".")[0]
+    if room.startswith("cluster.") and not room.startswith("cluster.check"):
+        return "cluster"
     return "pipeline.report" if room.startswith("pipeline.report") else room
 
 
