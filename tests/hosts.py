@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -69,6 +70,9 @@ class Host:
     def _start(self) -> subprocess.Popen[bytes]:
         files = {
             "hosts": f"127.0.0.1 localhost\n{self.address} {self.name}\n",
+            "passwd": re.sub(
+                r"(?m)^(root:.*):/root:", rf"\1:{self.folder}/home:", Path("/etc/passwd").read_text()
+            ),
             "resolv.conf": "",  # no name server: an unknown name is unknown at once
         }
         for name, text in files.items():
