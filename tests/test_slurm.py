@@ -1,0 +1,176 @@
+"""The rendered Slurm script on a Slurm of this machine: two nodes, interruptions, failures, secrets."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from hosts import wait_until
+from processes import without_times
+from slurm_lab import Slurm, slurm, why_no_slurm
+
+from cluster.render import ClusterRun, render
+from pipeline.config.flags import flags_of
+from pipeline.config.named import named_config
+from pipeline.config.tree import Config
+from pipeline.storage.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[1]
+NUM_EVALUATIONS = 100
+LONGEST_RUN = 240.0
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(why_no_slurm()), reason=why_no_slurm()),
+]
+
+
+def tiny_config() -> Config:
+    """A search that takes both nodes half a minute, of candidates that differ."""
+    demo = named_config("demo")
+    return dataclasses.replace(
+        demo,
+        training_threads=1,
+        data=dataclasses.replace(demo.data, max_test_samples=60),
+        network=dataclasses.replace(demo.network, channels=4),
+        supernet=dataclasses.replace(demo.supernet, epochs=1),
+        search=dataclasses.replace(
+            demo.search, max_evaluations=NUM_EVALUATIONS, recalibrate=800, cache=False
+        ),
+        retrain=dataclasses.replace(demo.retrain, epochs=1, architectures=("best",)),
+    )
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Slurm]:
+    with slurm(num_nodes=2, cpus=1) as made:
+        yield made
+
+
+def write_project(folder: Path, config: Config) -> Path:
+    """A folder with the project, its environment and the rendered script; returns the script."""
+    folder.mkdir()
+    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / "launch.py").symlink_to(ROOT / "launch.py")
+    script = folder / "slurm.sh"
+    script.write_text(render("slurm", ClusterRun(config, workers=2, cpus_per_node=1)))
+    return script
+
+
+def log_of(script: Path, job: int) -> str:
+    return next(script.parent.glob(f"*-{job}.log")).read_text()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that ended after an interruption.
+
+    Attributes:
+        folder: The project's folder as the job saw it.
+        run: Its run folder.
+        said: What Slurm said of it at its end.
+        num_before: Evaluations when it was interrupted.
+        tokens: The job's token before and after the interruption.
+        command_lines: Those of all processes while it ran.
+        modes: Permissions of the folder and the file of the token.
+    """
+
+    folder: Path
+    run: RunFolder
+    said: dict[str, str]
+    num_before: int
+    tokens: tuple[str, str]
+    command_lines: str
+    modes: tuple[int, int]
+
+
+@pytest.fixture(scope="module")
+def interrupted(lab: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A job that gets USR1 in the middle of its search, as if its time were up."""
+    script = write_project(tmp_path_factory.mktemp("slurm") / "project", tiny_config())
+    run = RunFolder(script.parent / "runs" / "demo")
+    job = lab.submit(script)
+    token = lab.home / ".autosnn" / f"job-{job}" / "token"
+    wait_until(lambda: len(run.evaluation_parts()) >= 4, LONGEST_RUN, "evaluations")
+    first, modes = token.read_text(), (token.parent.stat().st_mode, token.stat().st_mode)
+    command_lines = "\n".join(" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"]))
+    lab.call("scancel", "--signal=USR1", "--batch", job)
+    lab.wait_for_state(job, "PENDING")
+    num_before = len(run.read_evaluations())
+    lab.wait_for_state(job, "RUNNING")
+    wait_until(token.exists, 30, "the second token")
+    second = token.read_text()
+    said = lab.end_of(job, LONGEST_RUN)
+    assert "Traceback" not in log_of(script, job)
+    return Job(script.parent, run, said, num_before, (first, second), command_lines, modes)
+
+
+def test_interrupted_job_is_queued_again_and_completes(interrupted: Job) -> None:
+    said = interrupted.said
+    assert (said["JobState"], said["ExitCode"], said["Restarts"]) == ("COMPLETED", "0:0", "1")
+    assert 0 < interrupted.num_before < NUM_EVALUATIONS
+
+
+def test_both_nodes_together_make_the_table_of_one_machine(interrupted: Job, tmp_path: Path) -> None:
+    rows = interrupted.run.read_evaluations()
+    assert {row.worker.split("-")[0] for row in rows} == {"node1", "node2"}
+    config, alone = tiny_config(), RunFolder(tmp_path / "alone")
+    flags = [*flags_of(config, named_config("demo")), "--ray.num-workers", "1"]
+    command = [sys.executable, "launch.py", "run", "demo", "--run-dir", str(alone.path), *flags]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert without_times(rows) == without_times(alone.read_evaluations())
+    assert len({row.evaluation.spikes for row in rows}) > NUM_EVALUATIONS // 2
+    assert interrupted.run.read_retrained(0).test == alone.read_retrained(0).test
+
+
+def test_token_is_nowhere_but_in_its_file(interrupted: Job) -> None:
+    first, second = interrupted.tokens
+    assert re.fullmatch("[0-9a-f]{64}", first) and len(second) == 64 and first != second
+    assert [mode & 0o777 for mode in interrupted.modes] == [0o700, 0o600]
+    assert "gcs_server" in interrupted.command_lines
+    written = [p for p in interrupted.folder.rglob("*") if p.is_file() and ".venv" not in p.parts]
+    assert any(path.suffix == ".log" for path in written) and interrupted.run.path / "config.json" in written
+    for token in interrupted.tokens:
+        assert token not in interrupted.command_lines
+        assert not [path for path in written if token.encode() in path.read_bytes()]
+
+
+def test_nothing_is_left_when_the_job_has_ended(lab: Slurm, interrupted: Job) -> None:
+    number = interrupted.said["JobId"]
+    for host in lab.nodes.values():
+        processes = [psutil.Process(pid) for pid in host.pids()]
+        names = {process.name() for process in processes if process.status() != psutil.STATUS_ZOMBIE}
+        assert names == {"sleep", "slurmd"}
+    assert not list(Path("/tmp").glob(f"ray-{number}-*"))
+    assert not list((lab.home / ".autosnn").iterdir())
+
+
+def test_failed_job_keeps_its_status_and_is_not_queued_again(lab: Slurm, tmp_path: Path) -> None:
+    config = named_config("cifar10_small")
+    config = dataclasses.replace(
+        config, training_threads=1, data=dataclasses.replace(config.data, root=tmp_path / "nowhere")
+    )
+    script = write_project(tmp_path / "project", config)
+    job = lab.submit(script, AUTOSNN_TRACEBACK="1")  # an error that nobody handles: status 1
+    said = lab.end_of(job, LONGEST_RUN)
+    assert (said["JobState"], said["ExitCode"], said["Restarts"]) == ("FAILED", "1:0", "0")
+    assert "nowhere" in log_of(script, job)
+
+
+def test_cancelled_job_saves_and_is_not_queued_again(lab: Slurm, tmp_path: Path) -> None:
+    script = write_project(tmp_path / "project", tiny_config())
+    run = RunFolder(script.parent / "runs" / "demo")
+    job = lab.submit(script)
+    wait_until(lambda: len(run.evaluation_parts()) >= 2, LONGEST_RUN, "evaluations")
+    lab.call("scancel", job)
+    said = lab.end_of(job, 60)
+    assert (said["JobState"], said["Restarts"]) == ("CANCELLED", "0")
+    assert "finished work is kept" in log_of(script, job)
+    assert len(run.read_evaluations()) > 0
