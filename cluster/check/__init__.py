@@ -7,6 +7,7 @@ from pathlib import Path
 from cluster.check.document import read_documents
 from cluster.check.finding import Finding
 from cluster.check.launcher import check_launcher
+from cluster.check.slurm import check_slurm
 
 __all__ = ["Finding", "check_file"]
 
@@ -18,8 +19,11 @@ def check_file(path: Path) -> list[Finding]:
         ValueError: It is of no kind that can be checked, or no YAML.
         OSError: It cannot be read.
     """
+    text = path.read_text()
+    if text.startswith("#!") or "#SBATCH" in text:
+        return check_slurm(path)
     findings: list[Finding] = []
-    documents = read_documents(str(path), path.read_text())
+    documents = read_documents(str(path), text)
     for document in documents:
         if document.get("provider", "type"):
             findings += check_launcher(document)
