@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -28,6 +29,9 @@ WORKER_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "600",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
+
+
+_PACKAGES = ("snn", "pipeline")
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def ray_session(config: Config) -> Iterator[Resources]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the searcher reports failures
     options: dict[str, Any] = {
-        "runtime_env": _runtime_env(),
+        "runtime_env": _runtime_env(joined=config.ray.address is not None),
         "logging_level": logging.ERROR,
         "log_to_driver": False,
         "namespace": "autosnn",
@@ -116,19 +120,23 @@ def _check_fits(config: Config, resources: Resources) -> None:
         )
 
 
-def _runtime_env() -> dict[str, Any]:
-    """What worker processes start with: environment variables and the configuration of their logs."""
-    level = {name: value for name, value in os.environ.items() if name == LOG_VARIABLE}
+def _runtime_env(*, joined: bool) -> dict[str, Any]:
+    """What worker processes start with: environment variables, their logs, and the project's code.
+
+    On this machine they import the code from where the driver does. To the nodes of a cluster it travels.
+    """
+    project = Path(__file__).resolve().parents[1]
+    passed_on = {name: os.environ[name] for name in (LOG_VARIABLE, "PYTHONPATH") if name in os.environ}
+    code: dict[str, Any] = {}
+    if joined:
+        code = {"py_modules": [str(project / name) for name in _PACKAGES], "excludes": ["**/__pycache__/"]}
+    else:
+        passed_on["PYTHONPATH"] = os.pathsep.join([str(project), *filter(None, [passed_on.get("PYTHONPATH")])])
     return {
-        "env_vars": WORKER_ENVIRONMENT | {"PYTHONPATH": _python_path()} | level,
+        "env_vars": WORKER_ENVIRONMENT | passed_on,
         "worker_process_setup_hook": "pipeline.console.configure_worker_logging",
+        **code,
     }
-
-
-def _python_path() -> str:
-    """Makes workers import the project from the driver's location."""
-    project = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return os.pathsep.join(filter(None, [project, os.environ.get("PYTHONPATH", "")]))
 
 
 def _resources(config: Config) -> Resources:
