@@ -131,7 +131,9 @@ def _runtime_env(*, joined: bool) -> dict[str, Any]:
     if joined:
         code = {"py_modules": [str(project / name) for name in _PACKAGES], "excludes": ["**/__pycache__/"]}
     else:
-        passed_on["PYTHONPATH"] = os.pathsep.join([str(project), *filter(None, [passed_on.get("PYTHONPATH")])])
+        passed_on["PYTHONPATH"] = os.pathsep.join(
+            [str(project), *filter(None, [passed_on.get("PYTHONPATH")])]
+        )
     return {
         "env_vars": WORKER_ENVIRONMENT | passed_on,
         "worker_process_setup_hook": "pipeline.console.configure_worker_logging",

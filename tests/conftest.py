@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import psutil
 import pytest
+
+from pipeline.storage.names import CONFIG, SUPERNET, SUPERNET_WEIGHTS
+from pipeline.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:  # it needs torch
+    from disturbed import Search
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -15,3 +26,35 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no reference data: the folder '{SHARED.name}' beside the project is absent")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Search:
+    """A small search that is undisturbed."""
+    from disturbed import NUM_EVALUATIONS, Search, tiny_config, write_supernet
+
+    folder = tmp_path_factory.mktemp("whole")
+    search = Search(RunFolder(folder / "run"), folder / "faults")
+    write_supernet(search.run, tiny_config())
+    search.finish()
+    table = search.table()
+    assert len(table) == NUM_EVALUATIONS and not any(row["error"] for row in table)
+    assert len({row["spikes"] for row in table}) > NUM_EVALUATIONS // 2
+    assert len({row["accuracy"] for row in table}) > 3
+    return search
+
+
+@pytest.fixture
+def disturbed(whole: Search, tmp_path: Path) -> Iterator[Search]:
+    """The same search before its start."""
+    from disturbed import Search
+
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    for name in (CONFIG, SUPERNET, SUPERNET_WEIGHTS):
+        shutil.copy(whole.run.path / name, run.path)
+    search = Search(run, tmp_path / "faults")
+    yield search
+    for process in search.processes():  # a test that failed half-way
+        with contextlib.suppress(psutil.Error):
+            process.kill()

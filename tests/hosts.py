@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -84,7 +83,7 @@ class Host:
                 *(f"mount --bind {self.folder}/{name} /etc/{name}" for name in files),
                 "ip link set lo up",
                 "echo up",
-                "exec sleep inf",
+                "while :; do sleep 9999 & wait $!; done",  # buries orphans, as init does
             ]
         )
         init = subprocess.Popen(
@@ -234,16 +233,3 @@ def _make_bridge() -> tuple[str, int]:
 
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
-
-
-def wait_until(condition: object, seconds: float, what: str) -> None:
-    """Waits until a call returns something true.
-
-    Raises:
-        AssertionError: It did not within the time.
-    """
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"after {seconds:g} s still waiting for {what}"
-        time.sleep(0.1)

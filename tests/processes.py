@@ -1,8 +1,10 @@
-"""What tests with real processes share: killing a driver with its family, tables without times."""
+"""What tests with real processes share: waiting, killing a driver with its family, tables without times."""
 
 from __future__ import annotations
 
 import subprocess
+import time
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -26,3 +28,15 @@ def kill_family(process: subprocess.Popen[str]) -> None:
 def without_times(rows: list[EvaluationRow]) -> list[dict[str, Any]]:
     """All that an evaluation's row says, but for times and names of workers."""
     return [flat(row) | {"seconds": 0.0, "worker": ""} for row in rows]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 90.0, what: str = "it to happen") -> None:
+    """Waits until a condition holds.
+
+    Raises:
+        AssertionError: It did not within the time.
+    """
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"after {seconds:g} s still waiting for {what}"
+        time.sleep(0.05)

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hosts import Host, Network, network, wait_until
+from hosts import Host, Network, network
+from processes import wait_until
 
 PORT = 6379
 

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hosts import Host, network, wait_until, why_no_hosts
+from hosts import Host, network, why_no_hosts
+from processes import wait_until
 
 pytestmark = pytest.mark.skipif(bool(why_no_hosts()), reason=why_no_hosts())
 

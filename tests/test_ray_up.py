@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hosts import network, wait_until
-from processes import without_times
+from hosts import network
+from processes import wait_until, without_times
 from ssh_hosts import SshHost, make_key, why_no_ssh_hosts
 from toy_cloud import ToyCloud
 
