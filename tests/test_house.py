@@ -31,6 +31,8 @@ KNOW_RAY = {
     "pipeline.waiting",
     "pipeline.autoscaler",
     "pipeline.cluster_course",
+    "pipeline.nodes",
+    "pipeline.search.guard",
     "pipeline.training.tasks",
     "pipeline.bench.cluster",
     "pipeline.bench.weights",
@@ -72,6 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pipeline.autoscaler",
     },
     "pipeline.autoscaler": set(),
+    "pipeline.nodes": set(),
     "pipeline.cluster_course": {"pipeline.storage"},
     "pipeline.waiting": {"pipeline.autoscaler", "pipeline.console"},
     "pipeline.data": {"pipeline.config", "pipeline.storage"},
@@ -81,7 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 _STAGE = {
     "pipeline.formats", "pipeline.interruption", "pipeline.config", "pipeline.storage", "pipeline.console",
-    "pipeline.ray_session", "pipeline.waiting", "pipeline.data", "pipeline.networks",
+    "pipeline.ray_session", "pipeline.waiting", "pipeline.nodes", "pipeline.data", "pipeline.networks",
 }  # fmt: skip
 MAY_IMPORT |= {
     "pipeline.training": _STAGE | {"pipeline.evaluate"},

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from disturbed import Search
-from hosts import why_no_hosts
+from hosts import Host, why_no_hosts
 from ray_hosts import RayHosts, ray_hosts
+
+from pipeline.storage.names import CONFIG
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_no_hosts()), reason=why_no_hosts())]
 
@@ -57,3 +62,38 @@ def test_host_that_is_switched_off(whole: Search, disturbed: Search, cluster: Ra
     cluster.workers[0].end()
     disturbed.finish(driver)
     assert disturbed.table() == whole.table()
+
+
+def evaluators(host: Host) -> list[psutil.Process]:
+    """Processes of a host's trial actors."""
+    processes = [psutil.Process(pid) for pid in host.pids()]
+    return [process for process in processes if "ResourceTrainable" in " ".join(process.cmdline())]
+
+
+def test_evaluator_that_is_stopped_is_replaced(whole: Search, disturbed: Search, cluster: RayHosts) -> None:
+    config = disturbed.run.read_config()
+    (disturbed.run.path / CONFIG).unlink()
+    ray = dataclasses.replace(config.ray, evaluation_timeout=5.0)
+    disturbed.run.write_config(dataclasses.replace(config, ray=ray))
+    disturbed.meets(together=2, delay=0.5)
+    driver = start(disturbed, cluster)
+    disturbed.wait_for_evaluations(5)
+    [victim] = evaluators(cluster.workers[0])
+    victim.suspend()
+    errors = disturbed.finish(driver)
+    assert "an evaluator has not answered for" in errors
+    assert disturbed.table() == whole.table()
+
+
+def test_node_that_leaves_costs_nothing(whole: Search, disturbed: Search, cluster: RayHosts) -> None:
+    disturbed.meets(together=2, delay=1)
+    driver = start(disturbed, cluster)
+    node = disturbed.wait_for_evaluations(5)[-1]["node"]
+    drain = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--address", cluster.address]
+    drain += ["--node-id", node, "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "test"]
+    cluster.head.run([*drain, "--deadline-remaining-seconds", "120"], cluster.environment)
+    num_before = len(disturbed.evaluated())
+    errors = disturbed.finish(driver)
+    assert errors.count("a node leaves") == 1
+    assert disturbed.table() == whole.table()
+    assert all(line["node"] != node for line in disturbed.evaluated()[num_before + 1 :])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,13 @@ def answer(candidate_id: int, text: str) -> Answer:
 
 
 def drive(
-    searcher: AskTellSearcher, *, slots: int, rng: random.Random, lose: int = 0, always_busy: bool = False
+    searcher: AskTellSearcher,
+    *,
+    slots: int,
+    rng: random.Random,
+    lose: Set[int] = frozenset(),
+    lose_candidate: int | None = None,
+    always_busy: bool = False,
 ) -> int:
     """Runs a search with `slots` trials at once, finishing in random order; returns the number of trials."""
     live: dict[str, dict] = {}
@@ -47,7 +54,7 @@ def drive(
             return trials
         done = rng.choice(list(live))
         candidates = live.pop(done)["candidates"]
-        if lose and int(done.split("-")[1]) == lose:
+        if int(done.split("-")[1]) in lose or lose_candidate in [i for i, _ in candidates]:
             searcher.on_trial_complete(trial_id=done, result=None, error=True)
         else:
             answers = [answer(i, text) for i, text in candidates]
@@ -58,7 +65,7 @@ def make_searcher(search=None, *, slots: int, known=None, **options) -> AskTellS
     return AskTellSearcher(search or make_search(), Results(known), num_workers=slots, **options)
 
 
-def table(algorithm="evolution", *, slots: int, seed: int = 0, known=None, lose: int = 0):
+def table(algorithm="evolution", *, slots: int, seed: int = 0, known=None, lose: Set[int] = frozenset()):
     searcher = make_searcher(make_search(algorithm=algorithm), slots=slots, known=known)
     trials = drive(searcher, slots=slots, rng=random.Random(seed), lose=lose)
     return by_id(searcher), trials
@@ -86,11 +93,33 @@ def test_known_evaluations_are_not_evaluated_again() -> None:
     assert table(slots=2, known=whole) == (expected, 0)
 
 
-def test_lost_trial_counts_as_failed_and_the_search_goes_on() -> None:
-    rows, _ = table(slots=2, lose=3)
-    lost = [row for row in rows if row.error]
+@pytest.mark.parametrize("lose", [0, 3, 9])
+def test_candidates_of_a_lost_trial_are_handed_out_again(lose: int) -> None:
+    expected, trials = table(slots=2)
+    rows, more = table(slots=2, lose={lose})
+    assert rows == expected
+    assert more > trials or lose == 0
+
+
+def test_candidate_that_is_lost_again_and_again_fails_alone() -> None:
+    searcher = make_searcher(slots=2)
+    guilty = searcher.suggest("first")["candidates"][0]
+    searcher.on_trial_complete("first", None, error=True)
+    drive(searcher, slots=2, rng=random.Random(0), lose_candidate=guilty[0])
+    rows = by_id(searcher)
     assert len(rows) == 150
-    assert lost and all(row.fitness is None and "without a result" in row.error for row in lost)
+    [failed] = [row for row in rows if row.error]
+    assert failed.candidate_id == guilty[0] and failed.fitness is None and "without a result" in failed.error
+
+
+def test_loss_of_a_node_that_leaves_is_never_held_against_a_candidate() -> None:
+    searcher = make_searcher(slots=2)
+    first = searcher.suggest("0")["candidates"]
+    for number in range(9):
+        searcher.release(str(number))
+        searcher.on_trial_complete(str(number), None, error=True)
+        assert searcher.suggest(str(number + 1))["candidates"] == first[:1]
+    assert not searcher.results.table
 
 
 def test_evaluator_that_cannot_start_ends_the_search_and_blames_no_candidate() -> None:

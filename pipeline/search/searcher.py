@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from snn.fitness import Evaluation
 
 # Largest number of candidates of one trial: what a lost process costs, and the interval between reports.
 _LARGEST_GROUP = 125
+# Losses of a candidate, with its process or because it hung, after which it counts as failed.
+_MOST_LOSSES = 3
 
 
 class AskTellSearcher(Searcher):
@@ -58,6 +60,8 @@ class AskTellSearcher(Searcher):
         self.failure: Exception | None = None
         self._waiting: deque[list[Candidate]] = deque()
         self._live: dict[str, list[Candidate]] = {}
+        self._losses: Counter[int] = Counter()
+        self._released: set[str] = set()
 
     def suggest(self, trial_id: str) -> Any:
         """The next group of candidates; None while results are awaited, FINISHED at the end."""
@@ -78,7 +82,7 @@ class AskTellSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Files the answers of a group; without a result every candidate of it counts as failed.
+        """Files the answers of a group; without a result its candidates are handed out again, one by one.
 
         A trial actor that could not load data or weights ends the search: no candidate is to blame.
         """
@@ -86,13 +90,21 @@ class AskTellSearcher(Searcher):
         if result and result.get("setup_error"):
             self.setup_error = result["setup_error"]
             return
+        is_ahead = bool(group) and group[0].id < 0
+        if (error or not result) and not is_ahead:
+            self._hand_out_again(group, counted=trial_id not in self._released)
+            return
         answers: Sequence[Answer] = () if error or not result else result["answers"]
         by_id = {answer.candidate_id: answer for answer in answers}
         rows = [self._row(candidate, by_id.get(candidate.id, LOST)) for candidate in group]
-        if group and group[0].id < 0:
+        if is_ahead:
             self._file_ahead(rows[0])
         else:
             self._file(rows)
+
+    def release(self, trial_id: str) -> None:
+        """Takes note that the loss of a trial, which follows, is not to be blamed on its candidates."""
+        self._released.add(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Writes the search's state as JSON."""
@@ -130,6 +142,14 @@ class AskTellSearcher(Searcher):
         running = {str(candidate.architecture) for group in self._live.values() for candidate in group}
         candidate = self.ahead.start(self.results.known.keys(), running)
         return [] if candidate is None else [candidate]
+
+    def _hand_out_again(self, group: Sequence[Candidate], *, counted: bool) -> None:
+        """Puts the candidates of a lost trial first in line, unless they were lost too often."""
+        if counted:
+            self._losses.update(candidate.id for candidate in group)
+        lost = [candidate for candidate in group if self._losses[candidate.id] >= _MOST_LOSSES]
+        self._waiting.extendleft([candidate] for candidate in reversed(group) if candidate not in lost)
+        self._file([self._row(candidate, LOST) for candidate in lost])
 
     def _file_ahead(self, row: EvaluationRow) -> None:
         """Remembers the result of a trial ahead of the search, which may have asked for it meanwhile."""

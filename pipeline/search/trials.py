@@ -10,14 +10,19 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from pipeline.interruption import catch_signals
+from pipeline.search.guard import Guard
 from pipeline.search.searcher import AskTellSearcher
 from pipeline.waiting import Waiting
 
-_TRIES_PER_TRIAL = 3
-
 
 def run_trials(
-    searcher: AskTellSearcher, trainable: Any, *, num_workers: int, cpus: float = 1, gpus: float = 0
+    searcher: AskTellSearcher,
+    trainable: Any,
+    *,
+    num_workers: int,
+    cpus: float = 1,
+    gpus: float = 0,
+    seconds_per_candidate: float = 600.0,
 ) -> list[dict[str, Any]]:
     """Runs trials until the searcher is finished; returns the results of the trials.
 
@@ -27,6 +32,7 @@ def run_trials(
         num_workers: Trial actors at once.
         cpus: CPUs of each.
         gpus: GPUs of each, fractions allowed.
+        seconds_per_candidate: After that an evaluator is considered hung and replaced.
     """
     with tempfile.TemporaryDirectory(prefix="tune-") as storage:
         tuner = tune.Tuner(
@@ -39,10 +45,14 @@ def run_trials(
             ),
             run_config=tune.RunConfig(
                 name="search",
-                callbacks=[_Step(Waiting("a trial actor", cpus, gpus))],
+                callbacks=[
+                    _Step(
+                        Waiting("a trial actor", cpus, gpus), Guard(seconds_per_candidate, searcher.release)
+                    )
+                ],
                 storage_path=storage,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=_TRIES_PER_TRIAL),
+                failure_config=tune.FailureConfig(max_failures=0),  # the searcher hands out what was lost
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
@@ -51,12 +61,15 @@ def run_trials(
 
 
 class _Step(tune.Callback):
-    """Tells Waiting at each step of Tune whether a trial runs, and keeps Tune's hands off signals."""
+    """Shows the trials to Waiting and Guard at each step of Tune, and keeps Tune's hands off signals."""
 
-    def __init__(self, waiting: Waiting) -> None:
+    def __init__(self, waiting: Waiting, guard: Guard) -> None:
         self.waiting = waiting
+        self.guard = guard
 
     def on_step_begin(self, iteration: int, trials: Sequence[Trial], **info: Any) -> None:
         catch_signals()  # Tune would end a search at SIGUSR1 as if it were finished
         ended = all(trial.is_finished() for trial in trials)
-        self.waiting.update(running=ended or any(trial.status == Trial.RUNNING for trial in trials))
+        running = [trial for trial in trials if trial.status == Trial.RUNNING]
+        self.waiting.update(running=ended or bool(running))
+        self.guard.look(running)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import ray
 
 from pipeline.console import TrainingProgress
+from pipeline.nodes import leaving_nodes
 from pipeline.storage.names import checkpoint_of
 from pipeline.storage.records import EpochRecord
 from pipeline.storage.run_folder import RunFolder
@@ -57,12 +59,34 @@ def run_trainings(
         stage.stop()
 
 
+@dataclass(frozen=True)
+class _Started:
+    """A training's first event: the id of its node."""
+
+    node: str
+
+
+def _train(plan: TrainingPlan, checkpoint: bytes | None, num_threads: int) -> Generator[Event | _Started]:
+    """The task: `run_training`, and before its events that it has begun."""
+    yield _Started(ray.get_runtime_context().get_node_id())
+    yield from run_training(plan, checkpoint, num_threads)
+
+
 @dataclass
 class _Running:
-    """A training under way: its plan, the stream of its events, the samples it has reported."""
+    """A training under way.
+
+    Attributes:
+        plan: What is trained.
+        events: The stream of its events.
+        node: Id of its node; empty until it has begun.
+        starts: How often it was started, but for those that had to leave their node.
+        samples: Samples it has reported.
+    """
 
     plan: TrainingPlan
     events: Any
+    node: str = ""
     starts: int = 1
     samples: int = 0
 
@@ -89,11 +113,13 @@ class _Stage:
         self.num_plans = len(plans)
         self.bar: TrainingProgress | None = None
         self.waiting = Waiting("a training", num_cpus, num_gpus)
+        self.next_look = 0.0
         self.running = [_Running(plan, self._start(plan)) for plan in plans]
 
     def run_all(self) -> None:
         """Handles events as they arrive until every training has ended."""
         while self.running:
+            self._clear_leaving_nodes()
             ready, _ = ray.wait(
                 [t.events for t in self.running], num_returns=1, timeout=SECONDS_BETWEEN_LOOKS
             )
@@ -117,10 +143,26 @@ class _Stage:
             ray.cancel(training.events, force=True)
 
     def _start(self, plan: TrainingPlan) -> Any:
-        task = ray.remote(run_training).options(
-            num_cpus=self.num_cpus, num_gpus=self.num_gpus, max_retries=0, num_returns="streaming"
+        task = ray.remote(_train).options(
+            name="run_training",
+            num_cpus=self.num_cpus,
+            num_gpus=self.num_gpus,
+            max_retries=0,
+            num_returns="streaming",
         )
         return task.remote(plan, self.run.read_checkpoint(plan.number), self.num_threads)
+
+    def _clear_leaving_nodes(self) -> None:
+        """Moves trainings away from nodes that leave; they go on from their last checkpoint."""
+        if time.monotonic() < self.next_look:
+            return
+        self.next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
+        leaving = leaving_nodes()
+        for training in self.running:
+            if training.node in leaving:
+                logger.warning("a node leaves; its training goes on elsewhere")
+                ray.cancel(training.events, force=True)
+                training.events, training.node = self._start(training.plan), ""
 
     def _restart(self, training: _Running, error: ray.exceptions.RayError) -> None:
         if training.starts == _STARTS_PER_TRAINING:
@@ -129,11 +171,14 @@ class _Stage:
                 "It may have run out of memory: lower its batch_size."
             ) from error
         logger.warning("a training process was lost (%s); starting it again", type(error).__name__)
-        training.events, training.starts = self._start(training.plan), training.starts + 1
+        training.events, training.node = self._start(training.plan), ""
+        training.starts += 1
 
-    def _handle(self, training: _Running, event: Event) -> None:
+    def _handle(self, training: _Running, event: Event | _Started) -> None:
         plan = training.plan
-        if isinstance(event, Progress):
+        if isinstance(event, _Started):
+            training.node = event.node
+        elif isinstance(event, Progress):
             if self.bar is None:
                 self.bar = TrainingProgress(self.title, event.total * self.num_plans)
             self.bar.advance(event.samples - training.samples, event.note)
