@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import ray
 from pipeline.autoscaler import autoscaler_status
 from pipeline.config.tree import Config
 from pipeline.console import LOG_VARIABLE
-from pipeline.interruption import ask_to_be_resumed, catch_signals
+from pipeline.joined_ray import joined_ray
 from pipeline.local_ray import local_ray
 
 # glibc returns large tensors to the kernel at each free and pays for fresh pages at the next one; these
@@ -62,7 +62,8 @@ def ray_session(config: Config) -> Iterator[Resources]:
     """Connects to Ray, or starts it here and stops it at the end; opened once per command.
 
     Raises:
-        ConnectionError: No cluster answers at `ray.address`.
+        ConnectionError: No cluster answers at `ray.address`, or it does not accept the token.
+        FileNotFoundError: There is no token for it.
         ValueError: A worker needs more than this machine has.
         ProcessLost: A Ray that was started here died.
     """
@@ -76,31 +77,13 @@ def ray_session(config: Config) -> Iterator[Resources]:
         "namespace": "autosnn",
     }
     connection = (
-        _joined(config.ray.address, options) if config.ray.address else local_ray(config.ray, options)
+        joined_ray(config.ray.address, options) if config.ray.address else local_ray(config.ray, options)
     )
     with connection:
         resources = _resources(config)
         if config.ray.address is None:
             _check_fits(config, resources)
         yield resources
-
-
-@contextmanager
-def _joined(address: str, options: Mapping[str, Any]) -> Iterator[None]:
-    """Joins a cluster that is running already."""
-    ask_to_be_resumed()
-    try:
-        ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError) as error:
-        raise ConnectionError(
-            f"ray.address is '{address}', but no Ray cluster answers there: {error}. Start one with "
-            "'ray start --head', or leave --ray.address out to use this machine alone."
-        ) from error
-    try:
-        catch_signals()
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _check_fits(config: Config, resources: Resources) -> None:
