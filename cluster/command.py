@@ -16,7 +16,7 @@ from pipeline.config.named import CONFIGS, named_config
 from pipeline.config.tree import Config
 from pipeline.console import say
 
-ABOUT = "Files that start runs on clusters: `render` writes one, `check` finds its mistakes."
+ABOUT = "Clusters: `render` writes a file that starts a run, `check` reads it, `doctor` examines the nodes."
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,25 @@ class Check:
         say(f"{self.file}: no mistakes found")
 
 
+@dataclass(frozen=True)
+class Doctor:
+    """Examines a running cluster: versions, data, GPUs, kernels, disk and clock of every node."""
+
+    name: Annotated[str, Positional, arg(metavar="NAME", help="Named config of the run it is for.")]
+    settings: Annotated[Config, arg(name="")]
+
+    def run(self) -> None:
+        from cluster.doctor import examine  # it needs Ray and torch
+
+        named_config(self.name)  # raises unless there is one
+        examine(self.settings.here(ray_address=self.settings.ray.address or "auto"))
+
+
 def cluster_commands(arguments: Sequence[str]) -> dict[str, Any]:
     """The commands by name, with the settings of the config that `arguments` name as defaults."""
     name = next((argument for argument in arguments if argument in CONFIGS), "cifar10")
     return {
         "render": Render(tyro.MISSING, tyro.MISSING, CONFIGS[name]),
         "check": Check(tyro.MISSING),
+        "doctor": Doctor(tyro.MISSING, CONFIGS[name]),
     }

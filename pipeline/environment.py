@@ -25,13 +25,29 @@ def describe_environment(data: RunData) -> Environment:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=_commit(),
         python=platform.python_version(),
-        versions={name: _version(name) for name in _PACKAGES},
+        versions=package_versions(),
         platform=platform.platform(),
         cpu=cpu_model(),
         num_cpus=os.cpu_count(),
         gpus=tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
         data={name: from_json(facts, DataSplit) for name, facts in data.facts().items()},
     )
+
+
+def list_changes(began: Environment) -> list[str]:
+    """In what this machine differs from the one where a run began, as far as rounding depends on it."""
+    now = {"Python": platform.python_version(), **package_versions(), "CPU": cpu_model()}
+    before = {"Python": began.python, **began.versions, "CPU": began.cpu}
+    return [
+        f"{name} {before.get(name, 'unknown')} there, {now[name]} here"
+        for name in ("CPU", "torch", "numpy", "spikingjelly")
+        if before.get(name) != now[name]
+    ]
+
+
+def package_versions() -> dict[str, str]:
+    """Version of each package that results depend on."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def _commit() -> str:

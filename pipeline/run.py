@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -13,9 +14,10 @@ from pipeline.cluster_course import recorded_cluster
 from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.data import load_data
-from pipeline.environment import describe_environment
+from pipeline.environment import describe_environment, list_changes
 from pipeline.formats import duration, percent
 from pipeline.networks import load_supernet
+from pipeline.node_check import check_nodes
 from pipeline.ray_session import Resources, ray_session
 from pipeline.report.join import write_report
 from pipeline.search.stage import check_search, search
@@ -89,6 +91,9 @@ def _expected_device(config: Config) -> str:
     return "cuda" if gpus else "cpu"
 
 
+logger = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class Stage:
     """A stage of a run.
@@ -111,7 +116,10 @@ def _run_stages(stages: Sequence[Stage], run: RunFolder, config: Config) -> None
             say(f"{stage.title}: already finished")
         return
     recorded = nullcontext() if config.ray.address is None else recorded_cluster(run)
+    _warn_of_changes(run)
     with ray_session(config) as resources, recorded:
+        if config.ray.address is not None:
+            check_nodes(config)
         if not run.has_best():
             check_search(config, load_data(config), "cuda" if resources.gpus_per_worker else "cpu")
         for stage in stages:
@@ -119,6 +127,12 @@ def _run_stages(stages: Sequence[Stage], run: RunFolder, config: Config) -> None
             say(f"{stage.title}: already finished" if finished else stage.title)
             if not finished:
                 stage.run(run, config, resources)
+
+
+def _warn_of_changes(run: RunFolder) -> None:
+    """Warns if a run goes on where results can differ in their last digits."""
+    if run.has_environment() and (changes := list_changes(run.read_environment())):
+        logger.warning("this run began on another machine (%s): rounding can differ", "; ".join(changes))
 
 
 def _train(run: RunFolder, config: Config, resources: Resources) -> None:

@@ -33,6 +33,7 @@ KNOW_RAY = {
     "pipeline.autoscaler",
     "pipeline.cluster_course",
     "pipeline.nodes",
+    "pipeline.node_check",
     "pipeline.search.guard",
     "pipeline.training.tasks",
     "pipeline.bench.cluster",
@@ -84,9 +85,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline.networks": {"pipeline.config", "pipeline.storage", "pipeline.data"},
     "pipeline.evaluate": {"pipeline.config"},
 }
+MAY_IMPORT["pipeline.node_facts"] = {"pipeline.config", "pipeline.data", "pipeline.environment"}
+MAY_IMPORT["pipeline.node_check"] = {"pipeline.config", "pipeline.node_facts"}
 _STAGE = {
     "pipeline.formats", "pipeline.interruption", "pipeline.config", "pipeline.storage", "pipeline.console",
     "pipeline.ray_session", "pipeline.waiting", "pipeline.nodes", "pipeline.data", "pipeline.networks",
+    "pipeline.node_facts",
 }  # fmt: skip
 MAY_IMPORT |= {
     "pipeline.training": _STAGE | {"pipeline.evaluate"},
@@ -98,9 +102,12 @@ MAY_IMPORT |= {
     "pipeline.bench": _STAGE
     | {"pipeline.json_values", "pipeline.algorithms", "pipeline.environment", "pipeline.search"},
     "pipeline.run": _STAGE
-    | {"pipeline.environment", "pipeline.evaluate", "pipeline.cluster_course"}
+    | {"pipeline.environment", "pipeline.evaluate", "pipeline.cluster_course", "pipeline.node_check"}
     | {"pipeline.training", "pipeline.search", "pipeline.report"},
-    "cluster": {"pipeline.config", "pipeline.console", "cluster.check"},
+    "cluster": {
+        "pipeline.config", "pipeline.console", "pipeline.ray_session", "pipeline.node_facts",
+        "pipeline.node_check", "cluster.check",
+    },
     "cluster.check": set(),
 }  # fmt: skip
 # Rooms of `snn` that need no torch; every room of `pipeline` may import them.
@@ -108,7 +115,7 @@ LIGHT_SNN = {"snn.options", "snn.datasets", "snn.search_space", "snn.fitness"}
 # Rooms of `pipeline` that work on tensors and so on the rest of `snn` too.
 ON_TENSORS = {
     "pipeline.data", "pipeline.environment", "pipeline.networks", "pipeline.evaluate", "pipeline.training",
-    "pipeline.search", "pipeline.bench", "pipeline.run",
+    "pipeline.search", "pipeline.bench", "pipeline.run", "pipeline.node_facts", "pipeline.node_check",
 }  # fmt: skip
 LIGHT = (
     "snn.datasets",

@@ -16,6 +16,7 @@ from ray import tune
 from pipeline.config.tree import Config, config_from_json
 from pipeline.data import RunData, load_data
 from pipeline.networks import network_structure
+from pipeline.node_facts import NodeFacts, check_node
 from pipeline.search.answers import Answer
 from pipeline.search.weights import SharedWeights
 from snn.engines.engine import EngineSpec, load_engine
@@ -47,13 +48,16 @@ class Evaluator(tune.Trainable):
         engine: EngineSpec,
         device_type: str,
         spikes_reference: float,
+        driver: NodeFacts | None = None,
     ) -> None:
         self.worker = f"{os.uname().nodename}-{os.getpid()}"
         self.setup_error = ""
         self.spikes_reference = spikes_reference
         self.reset_config(config)
         try:
-            self._load(config_from_json(run_config), weights_actor, engine, torch.device(device_type))
+            settings = config_from_json(run_config)
+            check_node(settings, driver)
+            self._load(settings, weights_actor, engine, torch.device(device_type))
         except Exception as error:  # reported by `step`, so that the user sees it once and in full
             logger.exception("the evaluator could not start")
             self.setup_error = f"{self.worker}: {type(error).__name__}: {error}"

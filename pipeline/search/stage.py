@@ -20,6 +20,7 @@ from pipeline.data import RunData, load_data
 from pipeline.formats import duration
 from pipeline.interruption import at_end
 from pipeline.networks import load_supernet, network_structure
+from pipeline.node_facts import describe_this_node
 from pipeline.ray_session import Resources
 from pipeline.search.estimate import estimate_seconds
 from pipeline.search.evaluation_cache import EvaluationCache, open_cache
@@ -171,6 +172,7 @@ def _run(
             engine=engine,
             device_type=prepared.device.type,
             spikes_reference=prepared.supernet.spikes_reference,
+            driver=None if config.ray.address is None else describe_this_node(config),
         )
         trials = run_trials(
             searcher,

@@ -11,7 +11,9 @@ from typing import Any
 
 import ray
 
+from pipeline.config.tree import Config
 from pipeline.console import TrainingProgress
+from pipeline.node_facts import NodeFacts, check_node, describe_this_node
 from pipeline.nodes import leaving_nodes
 from pipeline.storage.names import checkpoint_of
 from pipeline.storage.records import EpochRecord
@@ -66,8 +68,11 @@ class _Started:
     node: str
 
 
-def _train(plan: TrainingPlan, checkpoint: bytes | None, num_threads: int) -> Generator[Event | _Started]:
+def _train(
+    plan: TrainingPlan, checkpoint: bytes | None, num_threads: int, driver: NodeFacts | None
+) -> Generator[Event | _Started]:
     """The task: `run_training`, and before its events that it has begun."""
+    check_node(plan.config, driver)
     yield _Started(ray.get_runtime_context().get_node_id())
     yield from run_training(plan, checkpoint, num_threads)
 
@@ -114,7 +119,13 @@ class _Stage:
         self.bar: TrainingProgress | None = None
         self.waiting = Waiting("a training", num_cpus, num_gpus)
         self.next_look = 0.0
+        self.driver = self._describe_driver(plans[0].config) if plans else None
         self.running = [_Running(plan, self._start(plan)) for plan in plans]
+
+    @staticmethod
+    def _describe_driver(config: Config) -> NodeFacts | None:
+        """What the nodes of a cluster must have in common with this one; None on this machine alone."""
+        return None if config.ray.address is None else describe_this_node(config)
 
     def run_all(self) -> None:
         """Handles events as they arrive until every training has ended."""
@@ -150,7 +161,7 @@ class _Stage:
             max_retries=0,
             num_returns="streaming",
         )
-        return task.remote(plan, self.run.read_checkpoint(plan.number), self.num_threads)
+        return task.remote(plan, self.run.read_checkpoint(plan.number), self.num_threads, self.driver)
 
     def _clear_leaving_nodes(self) -> None:
         """Moves trainings away from nodes that leave; they go on from their last checkpoint."""
