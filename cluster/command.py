@@ -11,6 +11,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from cluster.check import check_file
+from cluster.preemption import Cloud, watch
 from cluster.render import ClusterRun, Place, bring_up, render
 from pipeline.config.named import CONFIGS, named_config
 from pipeline.config.tree import Config
@@ -55,9 +56,11 @@ class Check:
     """Finds the mistakes of a file, without a cluster; status 1 if there are any."""
 
     file: Annotated[Path, Positional, arg(metavar="FILE", help="File that `render` or somebody wrote.")]
+    crd: Path | None = None
+    """For a RayJob: KubeRay's CustomResourceDefinition of RayJobs, whose schema is checked too."""
 
     def run(self) -> None:
-        findings = check_file(self.file)
+        findings = check_file(self.file, self.crd)
         for finding in findings:
             say(str(finding))
         if findings:
@@ -79,11 +82,28 @@ class Doctor:
         examine(self.settings.here(ray_address=self.settings.ray.address or "auto"))
 
 
+@dataclass(frozen=True)
+class PreemptionAgent:
+    """Waits for the cloud's notice that it takes this machine away, then drains its Ray node."""
+
+    cloud: Annotated[Cloud, Positional, arg(metavar="CLOUD", help="aws, gcp or azure.")]
+    head: str
+    """HOST:PORT of Ray's head."""
+    url: str | None = None
+    """Metadata server, if not the cloud's own."""
+    seconds: float = 5.0
+    """Time between questions."""
+
+    def run(self) -> None:
+        watch(self.cloud, self.head, self.url, self.seconds)
+
+
 def cluster_commands(arguments: Sequence[str]) -> dict[str, Any]:
     """The commands by name, with the settings of the config that `arguments` name as defaults."""
     name = next((argument for argument in arguments if argument in CONFIGS), "cifar10")
     return {
         "render": Render(tyro.MISSING, tyro.MISSING, CONFIGS[name]),
         "check": Check(tyro.MISSING),
+        "preemption-agent": PreemptionAgent(tyro.MISSING, tyro.MISSING),
         "doctor": Doctor(tyro.MISSING, CONFIGS[name]),
     }

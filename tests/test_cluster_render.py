@@ -7,6 +7,7 @@ import random
 import shlex
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -117,3 +118,10 @@ def test_slurm_script_is_a_script(tmp_path) -> None:
 def test_what_no_node_can_hold_is_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         render("aws", ClusterRun(CONFIG, **settings))
+
+
+@pytest.mark.parametrize("place", ["aws", "gcp", "kuberay", "sky"])
+def test_examples_are_what_is_rendered(place: Place) -> None:
+    """Each was written by: python launch.py cluster render PLACE cifar10 --workers 8 --gpus-per-worker 1."""
+    example = Path(__file__).resolve().parents[1] / "cluster" / f"{place}.yaml"
+    assert example.read_text() == render(place, ClusterRun(CONFIG, workers=8, gpus_per_worker=1))

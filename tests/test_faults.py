@@ -142,6 +142,7 @@ def test_what_a_cluster_cannot_start_is_said(tmp_path: Path) -> None:
     with small_cluster() as (_cluster, address, _second, ours):
         command = [sys.executable, "launch.py", "run", "demo", "--run-dir", str(tmp_path / "run")]
         command += ["--threads-per-worker", "2", "--ray.address", address]
+        command += ["--data.max-train-samples", "200", "--network.channels", "4", "--supernet.epochs", "1"]
         with subprocess.Popen(
             command,
             cwd=ROOT,

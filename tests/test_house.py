@@ -34,6 +34,7 @@ KNOW_RAY = {
     "pipeline.cluster_course",
     "pipeline.nodes",
     "pipeline.node_check",
+    "cluster.preemption",
     "pipeline.search.guard",
     "pipeline.training.tasks",
     "pipeline.bench.cluster",

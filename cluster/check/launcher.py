@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from cluster.check.document import Document
 from cluster.check.finding import Finding
-from cluster.check.schema import schema_findings
+from cluster.check.schema import schema_findings, unknown_keys
 
 _DESCRIBED = "Ray's documentation of the cluster launcher lists the keys."
+_OF_RAY = {"SubnetIds", "NetworkInterfaces"}  # Ray takes them apart before it calls RunInstances
 
 
 def check_launcher(document: Document) -> list[Finding]:
     """The mistakes of a file for `ray up`."""
-    return [*_against_schema(document), *_nodes(document), *_security(document)]
+    return [
+        *_against_schema(document),
+        *_instances(document),
+        *_nodes(document),
+        *_security(document),
+    ]
 
 
 def _against_schema(document: Document) -> Iterator[Finding]:
@@ -22,6 +29,19 @@ def _against_schema(document: Document) -> Iterator[Finding]:
 
     schema = json.loads(files("ray.autoscaler").joinpath("ray-schema.json").read_text())
     yield from schema_findings(document, schema, _DESCRIBED)
+
+
+def _instances(document: Document) -> Iterator[Finding]:
+    """Ray's schema leaves `node_config` open; on AWS it holds the arguments of RunInstances."""
+    if document.get("provider", "type") != "aws" or find_spec("botocore") is None:
+        return
+    from botocore.loaders import Loader
+
+    model = Loader().load_service_model("ec2", "service-2")
+    known = {*model["shapes"]["RunInstancesRequest"]["members"], *_OF_RAY}
+    for name in document.get("available_node_types") or {}:
+        path = ["available_node_types", name, "node_config"]
+        yield from unknown_keys(document, path, known, "They are the arguments of EC2's RunInstances.")
 
 
 def _nodes(document: Document) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from cluster.check.document import Document
@@ -23,7 +23,8 @@ def schema_findings(document: Document, schema: dict[str, Any], where: str) -> I
     for error in Draft7Validator(schema).iter_errors(document.values):
         path = list(error.absolute_path)
         if error.validator == "additionalProperties":
-            yield from _unknown_keys(document, path, error, where)
+            if not error.schema.get("patternProperties"):
+                yield from unknown_keys(document, path, list(error.schema.get("properties", {})), where)
         elif error.validator == "required":
             missing = next(name for name in error.validator_value if name not in error.instance)
             yield document.finding(
@@ -35,14 +36,16 @@ def schema_findings(document: Document, schema: dict[str, Any], where: str) -> I
             )
 
 
-def _unknown_keys(document: Document, path: list[Any], error: Any, where: str) -> Iterator[Finding]:
-    known = list(error.schema.get("properties", {}))
-    for name in error.instance:
-        if name not in known and not error.schema.get("patternProperties"):
+def unknown_keys(
+    document: Document, path: Sequence[str | int], known: Collection[str], where: str
+) -> Iterator[Finding]:
+    """The keys of the object at a path that are not among the known ones."""
+    for name in document.get(*path) or {}:
+        if name not in known:
             close = difflib.get_close_matches(str(name), known, 1)
             yield document.finding(
                 [*path, name],
-                expected=close[0] if close else f"one of {', '.join(known)[:200]}",
+                expected=close[0] if close else f"one of {', '.join(sorted(known))[:200]}",
                 got=str(name),
                 cure=f"Correct the key. {where}",
             )
