@@ -12,6 +12,15 @@ import psutil
 from pipeline.storage.evaluations import flat
 from pipeline.storage.records import EvaluationRow
 
+# Settings of `run demo` that make a whole run take seconds.
+TINY = [
+    *("--data.max-train-samples", "200", "--data.max-test-samples", "60"),
+    *("--network.channels", "4", "--supernet.epochs", "3", "--supernet.checkpoint-every", "1"),
+    *("--search.population-size", "4", "--search.num-parents", "2", "--search.num-mutants", "2"),
+    *("--search.no-cache", "--search.max-evaluations", "32"),
+    *("--retrain.epochs", "2", "--retrain.architectures", "best"),
+]
+
 
 def kill_family(process: subprocess.Popen[str]) -> None:
     """kill -9 of a driver and of the Ray processes it started, as far as they live."""

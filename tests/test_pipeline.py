@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from processes import kill_family, without_times
+from processes import TINY, kill_family, without_times
 
 from pipeline.config.named import named_config
 from pipeline.run import run_import
@@ -25,14 +25,6 @@ from snn.model.spikes import record_spikes
 from snn.search_space import AUTOSNN_BLOCKS, Architecture, make_backbone
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = [
-    *("--data.max-train-samples", "200", "--data.max-test-samples", "60"),
-    *("--network.channels", "4", "--supernet.epochs", "3", "--supernet.checkpoint-every", "1"),
-    *("--search.population-size", "4", "--search.num-parents", "2", "--search.num-mutants", "2"),
-    *("--search.no-cache", "--search.max-evaluations", "32"),
-    *("--retrain.epochs", "2", "--retrain.architectures", "best"),
-]
-
 pytestmark = pytest.mark.slow
 
 

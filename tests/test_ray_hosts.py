@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
-from disturbed import Search
+from disturbed import ROOT, Search
 from hosts import Host, why_no_hosts
+from processes import TINY, without_times
 from ray_hosts import RayHosts, ray_hosts
 
 from pipeline.storage.names import CONFIG
+from pipeline.storage.run_folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_no_hosts()), reason=why_no_hosts())]
 
@@ -97,3 +101,18 @@ def test_node_that_leaves_costs_nothing(whole: Search, disturbed: Search, cluste
     assert errors.count("a node leaves") == 1
     assert disturbed.table() == whole.table()
     assert all(line["node"] != node for line in disturbed.evaluated()[num_before + 1 :])
+
+
+def test_two_nodes_of_one_cpu_make_the_run_of_one_node_of_two(tmp_path: Path, cluster: RayHosts) -> None:
+    runs = {name: RunFolder(tmp_path / name) for name in ("cluster", "alone")}
+    command = ["run", "demo", *TINY, "--run-dir"]
+    driver = cluster.start_driver([*command, str(runs["cluster"].path)], tmp_path / "out")
+    assert driver.wait(timeout=300) == 0, (tmp_path / "out").read_text()
+    launch = [sys.executable, "launch.py", *command, runs["alone"].path]
+    subprocess.run(launch, cwd=ROOT, check=True, capture_output=True)
+    there, here = runs["cluster"], runs["alone"]
+    assert here.read_config().training_threads == 2
+    assert there.read_supernet().weights_sha256 == here.read_supernet().weights_sha256
+    assert without_times(there.read_evaluations()) == without_times(here.read_evaluations())
+    assert there.read_retrained(0).weights_sha256 == here.read_retrained(0).weights_sha256
+    assert there.read_retrained(0).test == here.read_retrained(0).test
