@@ -13,7 +13,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from hosts import Host, network, wait_until, why_no_hosts
+from hosts import Host, network, why_no_hosts
+from processes import wait_until
 
 _DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch")
 _ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")

@@ -120,6 +120,7 @@ def test_cluster_grows_from_nothing_and_shrinks_to_nothing(
     subprocess.run([*command, "--run-dir", alone.path], cwd=ROOT, check=True, capture_output=True)
     assert without_times(run.read_evaluations()) == without_times(alone.read_evaluations())
     assert run.read_retrained(0).test == alone.read_retrained(0).test
+    assert run.read_best().num_workers <= 2, "not the four that the search could have used"
     course = run.read_cluster()
     assert course[0].nodes == 0 and max(sample.nodes for sample in course) == 2
     assert course[-1].evaluations == 64 and "chart-cluster" in (collected / REPORT_HTML).read_text()

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hosts import wait_until
-from processes import without_times
+from processes import wait_until, without_times
 from slurm_lab import Slurm, slurm, why_no_slurm
 
 from cluster.render import ClusterRun, render

@@ -60,4 +60,5 @@ def _style(figure: go.Figure, x_title: str, y_title: str, *, height: int) -> Non
     )
     axis = {"gridcolor": _GRID, "linecolor": "#cbd5e1", "zeroline": False, "title": {"standoff": 8}}
     figure.update_xaxes(title_text=x_title, **axis)
-    figure.update_yaxes(title_text=y_title, automargin=True, **axis)
+    figure.update_yaxes(automargin=True, **axis)
+    figure.update_yaxes(title_text=y_title, selector=lambda axis: axis.side != "right")

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import ray
 from ray import tune
@@ -27,7 +26,7 @@ from pipeline.search.evaluation_cache import EvaluationCache, open_cache
 from pipeline.search.evaluator import Evaluator
 from pipeline.search.results import Results
 from pipeline.search.searcher import AskTellSearcher
-from pipeline.search.trials import run_trials
+from pipeline.search.trials import Trials, run_trials
 from pipeline.search.weights import start_weights_holder
 from pipeline.storage.names import FOLDED_WEIGHTS, SUPERNET_WEIGHTS
 from pipeline.storage.records import Cost, EvaluationRow, SearchResult, SupernetResult
@@ -152,8 +151,8 @@ def _prepare(run: RunFolder, config: Config, resources: Resources) -> _Prepared:
 
 def _run(
     run: RunFolder, config: Config, resources: Resources, prepared: _Prepared, searcher: AskTellSearcher
-) -> list[dict[str, Any]]:
-    """Runs the trials and returns their results.
+) -> Trials:
+    """Runs the trials.
 
     Raises:
         RuntimeError: An evaluator could not start.
@@ -194,16 +193,20 @@ def _conclude(
     resources: Resources,
     prepared: _Prepared,
     searcher: AskTellSearcher,
-    trials: list[dict[str, Any]],
+    trials: Trials,
     seconds: float,
 ) -> SearchResult:
     rows = searcher.results.table
     best = _chosen(config, prepared.algorithm, rows)
     num_val = searcher.results.num_samples
     samples = [row.evaluation.num_samples for row in rows if row.evaluation is not None]
-    total = {name: sum(trial.get(name, 0.0) for trial in trials) for name in ("busy_seconds", "cpu_seconds")}
-    workers = {answer.worker for trial in trials for answer in trial.get("answers", ())}
-    gpu_seconds = seconds * resources.num_workers * resources.gpus_per_worker
+    total = {
+        name: sum(trial.get(name, 0.0) for trial in trials.results)
+        for name in ("busy_seconds", "cpu_seconds")
+    }
+    workers = {answer.worker for trial in trials.results for answer in trial.get("answers", ())}
+    # Where nodes come on demand there may have been fewer workers than the search could use.
+    num_workers = max(1, trials.most_at_once) if resources.grows else resources.num_workers
     return SearchResult(
         best=best,
         algorithm=config.search.algorithm,
@@ -212,15 +215,15 @@ def _conclude(
         num_evaluations=len(rows),
         num_failed=len(rows) - len(samples),
         space_size=len(prepared.algorithm.space),
-        num_workers=resources.num_workers,
-        cost=Cost(seconds, total["cpu_seconds"], gpu_seconds),
+        num_workers=num_workers,
+        cost=Cost(seconds, total["cpu_seconds"], seconds * num_workers * resources.gpus_per_worker),
         engine=prepared.engine.name,
         num_known=searcher.results.num_known,
         num_extras=searcher.ahead.num_started if searcher.ahead else 0,
         num_stopped=sum(number < num_val for number in samples),
         samples_saved=1 - sum(samples) / (num_val * len(samples)),
         evaluators_started=len(workers),
-        busy_share=total["busy_seconds"] / (seconds * resources.num_workers),
+        busy_share=total["busy_seconds"] / (seconds * num_workers),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
@@ -15,6 +16,19 @@ from pipeline.search.searcher import AskTellSearcher
 from pipeline.waiting import Waiting
 
 
+@dataclass(frozen=True)
+class Trials:
+    """What the trials of a search left.
+
+    Attributes:
+        results: Result of each trial; empty for one that was lost.
+        most_at_once: How many ran at the same time, at most.
+    """
+
+    results: list[dict[str, Any]]
+    most_at_once: int
+
+
 def run_trials(
     searcher: AskTellSearcher,
     trainable: Any,
@@ -23,8 +37,8 @@ def run_trials(
     cpus: float = 1,
     gpus: float = 0,
     seconds_per_candidate: float = 600.0,
-) -> list[dict[str, Any]]:
-    """Runs trials until the searcher is finished; returns the results of the trials.
+) -> Trials:
+    """Runs trials until the searcher is finished.
 
     Args:
         searcher: Says what is evaluated.
@@ -35,6 +49,7 @@ def run_trials(
         seconds_per_candidate: After that an evaluator is considered hung and replaced.
     """
     with tempfile.TemporaryDirectory(prefix="tune-") as storage:
+        step = _Step(Waiting("a trial actor", cpus, gpus), Guard(seconds_per_candidate, searcher.release))
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
             tune_config=tune.TuneConfig(
@@ -45,11 +60,7 @@ def run_trials(
             ),
             run_config=tune.RunConfig(
                 name="search",
-                callbacks=[
-                    _Step(
-                        Waiting("a trial actor", cpus, gpus), Guard(seconds_per_candidate, searcher.release)
-                    )
-                ],
+                callbacks=[step],
                 storage_path=storage,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=0),  # the searcher hands out what was lost
@@ -57,7 +68,7 @@ def run_trials(
             ),
         )
         grid = tuner.fit()
-        return [grid[i].metrics or {} for i in range(len(grid))]
+        return Trials([grid[i].metrics or {} for i in range(len(grid))], step.most_at_once)
 
 
 class _Step(tune.Callback):
@@ -66,10 +77,12 @@ class _Step(tune.Callback):
     def __init__(self, waiting: Waiting, guard: Guard) -> None:
         self.waiting = waiting
         self.guard = guard
+        self.most_at_once = 0
 
     def on_step_begin(self, iteration: int, trials: Sequence[Trial], **info: Any) -> None:
         catch_signals()  # Tune would end a search at SIGUSR1 as if it were finished
         ended = all(trial.is_finished() for trial in trials)
         running = [trial for trial in trials if trial.status == Trial.RUNNING]
+        self.most_at_once = max(self.most_at_once, len(running))
         self.waiting.update(running=ended or bool(running))
         self.guard.look(running)

@@ -187,7 +187,7 @@ class SearchResult:
         num_evaluations: Candidates evaluated, failed ones included.
         num_failed: Candidates whose evaluation failed.
         space_size: Architectures in the space.
-        num_workers: Trial actors at once.
+        num_workers: Trial actors at once; where nodes come on demand, as many as there were.
         engine: How candidates were evaluated.
         num_known: Candidates answered from an earlier attempt, the cache or an extra evaluation.
         num_extras: Architectures evaluated besides, in slots that would have been idle.

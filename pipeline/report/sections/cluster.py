@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 
 from pipeline.report.contents import Report
-from pipeline.report.figures import ACCENT, styled_chart
+from pipeline.report.figures import ACCENT, styled_chart, whole_ticks
 from pipeline.storage.records import ClusterSample
 
 
@@ -65,6 +65,7 @@ def _chart(samples: Sequence[ClusterSample]) -> Markup:
             hovertemplate="%{x:.1f} min<br>%{y:,} evaluations<extra></extra>",
         )
     )
+    figure.update_yaxes(dtick=whole_ticks(max(sample.nodes for sample in samples)))
     figure.update_layout(
         yaxis2={"title": {"text": "evaluations"}, "overlaying": "y", "side": "right", "rangemode": "tozero"}
     )
