@@ -8,7 +8,6 @@
 #SBATCH --gpus-per-node=1
 #SBATCH --signal=B:USR1@120
 #SBATCH --requeue
-#SBATCH --no-kill
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 # Yours to decide; remove the second # of what your site asks for:
@@ -22,7 +21,7 @@ export python=$PWD/.venv/bin/python # of the environment that README.md makes
 run=(run cifar10 --ray.gpus-per-worker 1 --run-dir runs/cifar10 --ray.num-workers 4)
 address=$(hostname -I | cut -d ' ' -f 1) # where the other nodes reach this one; choose if it has several
 
-# Of this job alone, so that nobody on the same nodes gets in or in its way.
+# Of this job alone, so that nobody on its nodes gets in or in its way; all nodes must see the token.
 export port=$((20000 + SLURM_JOB_ID % 4000 * 3))
 own=$HOME/.autosnn/job-$SLURM_JOB_ID
 trap 'rm -rf "$own"' EXIT

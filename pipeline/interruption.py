@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 import psutil
 
@@ -62,11 +62,37 @@ def interruptible(report: Callable[[Interruption], int]) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in _SIGNALS} if _in_main_thread() else {}
     catch_signals()
     try:
-        yield
+        with _limited_closing(report) if _in_main_thread() else nullcontext():
+            yield
     finally:
         _report = None
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _limited_closing(report: Callable[[Interruption], int]) -> Iterator[None]:
+    """Ends the process if closing takes long after a signal.
+
+    A thread learns of signals by itself: Python's handlers wait for the main thread, which may be inside a
+    library, for instance while Ray waits for a head that is gone.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_watch_signals, args=(reader, report), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+
+
+def _watch_signals(reader: int, report: Callable[[Interruption], int]) -> None:
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        while number := pipe.read(1):
+            if number[0] in _SIGNALS:
+                _end_if_closing_takes_long(report, number[0])
 
 
 def catch_signals() -> None:
@@ -125,14 +151,11 @@ def _on_signal(number: int, _frame: object) -> None:
     if _interrupted is not None:
         return  # closing already
     _interrupted = _lost or Terminated(number)
-    arguments = (_report, _interrupted)
-    threading.Thread(target=_end_if_closing_takes_long, args=arguments, daemon=True).start()
     raise _interrupted
 
 
-def _end_if_closing_takes_long(report: Callable[[Interruption], int], error: Interruption) -> None:
-    lost = isinstance(error, ProcessLost)
-    end = time.monotonic() + (_SECONDS_TO_CLOSE_WHAT_IS_LOST if lost else _SECONDS_TO_CLOSE)
+def _end_if_closing_takes_long(report: Callable[[Interruption], int], number: int) -> None:
+    end = time.monotonic() + (_SECONDS_TO_CLOSE_WHAT_IS_LOST if _lost else _SECONDS_TO_CLOSE)
     while time.monotonic() < end:
         time.sleep(0.1)
         if _report is not report:
@@ -141,4 +164,4 @@ def _end_if_closing_takes_long(report: Callable[[Interruption], int], error: Int
     for action in reversed(_actions):
         with suppress(Exception):
             action()
-    os._exit(report(error))
+    os._exit(report(_interrupted or _lost or Terminated(number)))

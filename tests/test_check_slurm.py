@@ -25,7 +25,7 @@ MISTAKES = {
     "signal to all": ("--signal=B:USR1@120", "--signal=USR1@120", "expected B:USR1@SECONDS"),
     "signal too late": ("--signal=B:USR1@120", "--signal=B:USR1@5", "at least 30 s"),
     "no time": ("--time=12:00:00", "--time=noon", "expected a time such as 12:00:00"),
-    "never again": ("#SBATCH --no-kill", "#SBATCH --no-requeue", "expected --requeue"),
+    "never again": ("#SBATCH --requeue", "#SBATCH --no-requeue", "expected --requeue"),
     "log emptied": ("#SBATCH --open-mode=append", "#SBATCH --open-mode=truncate", "expected append"),
     "option too late": ("set -u", "set -u\n#SBATCH --exclusive", "before all commands"),
     "ray stop": ("driver=$!", "driver=$!; ray stop --force", "no `ray stop`"),

@@ -111,6 +111,24 @@ run_command(run, resume=["run", "demo"])
     assert not (tmp_path / "left").exists()
 
 
+def test_signal_ends_a_command_whose_main_thread_is_inside_a_library(tmp_path: Path) -> None:
+    script = f"""
+import hashlib, os, sys, threading
+sys.path.insert(0, {str(ROOT)!r})
+from pipeline.console import run_command
+
+def run():
+    threading.Timer(0.2, os.kill, [os.getpid(), 10]).start()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes without a look at signals
+
+run_command(run, resume=["run", "demo"])
+"""
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 75 and time.monotonic() - start < 20
+    assert "Resume with: python launch.py run demo" in done.stderr
+
+
 def test_interrupt_comes_from_another_thread(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     statuses = []
     monkeypatch.setattr("os._exit", statuses.append)

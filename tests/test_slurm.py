@@ -24,6 +24,47 @@ from pipeline.storage.run_folder import RunFolder
 ROOT = Path(__file__).resolve().parents[1]
 NUM_EVALUATIONS = 100
 LONGEST_RUN = 240.0
+# Ray takes a node for dead that does not answer for these seconds, rather than a minute.
+DEAD_AFTER_SECONDS = {
+    "RAY_health_check_initial_delay_ms": "2000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+}
+
+# Loaded by every Python process of a job, as PYTHONPATH leads to it: no node evaluates before both can.
+SITECUSTOMIZE = """
+import importlib.util, os, sys, time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+class Hook:
+    def find_spec(self, name, path, target=None):
+        if name != "snn.engines.trie":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (load(module), wrap(module))
+        return spec
+
+
+def wrap(module):
+    evaluate = module.evaluate_architectures
+
+    def wait_and_evaluate(*arguments, **settings):
+        (HERE / os.uname().nodename).touch()
+        while not ((HERE / "node1").exists() and (HERE / "node2").exists()):
+            time.sleep(0.05)
+        return evaluate(*arguments, **settings)
+
+    module.evaluate_architectures = wait_and_evaluate
+
+
+sys.meta_path.insert(0, Hook())
+"""
 
 pytestmark = [
     pytest.mark.slow,
@@ -67,6 +108,11 @@ def log_of(script: Path, job: int) -> str:
     return next(script.parent.glob(f"*-{job}.log")).read_text()
 
 
+def nodes_of(run: RunFolder) -> set[str]:
+    """The nodes whose evaluations are in the run folder."""
+    return {row.worker.split("-")[0] for row in run.read_evaluations()}
+
+
 @dataclass(frozen=True)
 class Job:
     """A job that ended after an interruption.
@@ -95,9 +141,11 @@ def interrupted(lab: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A job that gets USR1 in the middle of its search, as if its time were up."""
     script = write_project(tmp_path_factory.mktemp("slurm") / "project", tiny_config())
     run = RunFolder(script.parent / "runs" / "demo")
-    job = lab.submit(script)
+    (script.parent / "hook").mkdir()
+    (script.parent / "hook" / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    job = lab.submit(script, PYTHONPATH=str(script.parent / "hook"))
     token = lab.home / ".autosnn" / f"job-{job}" / "token"
-    wait_until(lambda: len(run.evaluation_parts()) >= 4, LONGEST_RUN, "evaluations")
+    wait_until(lambda: len(nodes_of(run)) == 2, LONGEST_RUN, "evaluations of both nodes")
     first, modes = token.read_text(), (token.parent.stat().st_mode, token.stat().st_mode)
     command_lines = "\n".join(" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"]))
     lab.call("scancel", "--signal=USR1", "--batch", job)
@@ -111,19 +159,25 @@ def interrupted(lab: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Job:
     return Job(script.parent, run, said, num_before, (first, second), command_lines, modes)
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The same run on one machine, with one worker."""
+    run = RunFolder(tmp_path_factory.mktemp("alone") / "run")
+    flags = [*flags_of(tiny_config(), named_config("demo")), "--ray.num-workers", "1"]
+    command = [sys.executable, "launch.py", "run", "demo", "--run-dir", str(run.path), *flags]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return run
+
+
 def test_interrupted_job_is_queued_again_and_completes(interrupted: Job) -> None:
     said = interrupted.said
     assert (said["JobState"], said["ExitCode"], said["Restarts"]) == ("COMPLETED", "0:0", "1")
     assert 0 < interrupted.num_before < NUM_EVALUATIONS
 
 
-def test_both_nodes_together_make_the_table_of_one_machine(interrupted: Job, tmp_path: Path) -> None:
+def test_both_nodes_together_make_the_table_of_one_machine(interrupted: Job, alone: RunFolder) -> None:
     rows = interrupted.run.read_evaluations()
-    assert {row.worker.split("-")[0] for row in rows} == {"node1", "node2"}
-    config, alone = tiny_config(), RunFolder(tmp_path / "alone")
-    flags = [*flags_of(config, named_config("demo")), "--ray.num-workers", "1"]
-    command = [sys.executable, "launch.py", "run", "demo", "--run-dir", str(alone.path), *flags]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert nodes_of(interrupted.run) == {"node1", "node2"}
     assert without_times(rows) == without_times(alone.read_evaluations())
     assert len({row.evaluation.spikes for row in rows}) > NUM_EVALUATIONS // 2
     assert interrupted.run.read_retrained(0).test == alone.read_retrained(0).test
@@ -163,7 +217,7 @@ def test_failed_job_keeps_its_status_and_is_not_queued_again(lab: Slurm, tmp_pat
     assert "nowhere" in log_of(script, job)
 
 
-def test_cancelled_job_saves_and_is_not_queued_again(lab: Slurm, tmp_path: Path) -> None:
+def test_cancelled_job_is_not_queued_again_and_keeps_what_it_did(lab: Slurm, tmp_path: Path) -> None:
     script = write_project(tmp_path / "project", tiny_config())
     run = RunFolder(script.parent / "runs" / "demo")
     job = lab.submit(script)
@@ -171,5 +225,20 @@ def test_cancelled_job_saves_and_is_not_queued_again(lab: Slurm, tmp_path: Path)
     lab.call("scancel", job)
     said = lab.end_of(job, 60)
     assert (said["JobState"], said["Restarts"]) == ("CANCELLED", "0")
-    assert "finished work is kept" in log_of(script, job)
-    assert len(run.read_evaluations()) > 0
+    assert run.read_evaluations()
+
+
+def test_node_that_was_cut_off_joins_again(lab: Slurm, alone: RunFolder, tmp_path: Path) -> None:
+    script = write_project(tmp_path / "project", tiny_config())
+    run = RunFolder(script.parent / "runs" / "demo")
+    job = lab.submit(script, **DEAD_AFTER_SECONDS)
+    wait_until(lambda: len(run.evaluation_parts()) >= 2, LONGEST_RUN, "evaluations")
+    log = next(script.parent.glob(f"*-{job}-node2.log"))
+    assert log.read_text().count("Ray runtime started") == 1
+    lab.nodes["node2"].cut()
+    wait_until(lambda: "marked dead" in log_of(script, job), 30, "the node's death")
+    lab.nodes["node2"].heal()
+    wait_until(lambda: log.read_text().count("Ray runtime started") == 2, 30, "the node's return")
+    said = lab.end_of(job, LONGEST_RUN)
+    assert (said["JobState"], said["Restarts"]) == ("COMPLETED", "0")
+    assert without_times(run.read_evaluations()) == without_times(alone.read_evaluations())
