@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
+
+import ray
 
 from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.node_check import ask_nodes
 from pipeline.node_facts import NodeFacts, describe_this_node, list_obstacles, list_remarks
 from pipeline.ray_session import ray_session
+
+_STRANGER = """
+import sys
+from ray._raylet import GcsClient
+GcsClient(address=sys.argv[1]).internal_kv_keys(b"", namespace=None, timeout=10)
+"""
 
 
 def examine(config: Config) -> None:
@@ -22,6 +33,10 @@ def examine(config: Config) -> None:
         driver = describe_this_node(config)
         say(_line({}, driver, "driver"))
         obstacles, remarks = list_obstacles(driver, driver), list[str]()
+        if _lets_everybody_in():
+            remarks.append(
+                "the cluster lets in whoever reaches it: start Ray with RAY_AUTH_MODE=token on all nodes"
+            )
         for node, facts in ask_nodes(config):
             if isinstance(facts, str):
                 obstacles.append(facts)
@@ -34,6 +49,14 @@ def examine(config: Config) -> None:
     if obstacles:
         raise ValueError(f"{len(obstacles)} obstacles to a run, see above")
     say("every node can take part in a run")
+
+
+def _lets_everybody_in() -> bool:
+    """Whether a process without a token may ask the connected cluster."""
+    stranger = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    address = ray.get_runtime_context().gcs_address
+    asked = subprocess.run([sys.executable, "-c", _STRANGER, address], env=stranger, capture_output=True)
+    return asked.returncode == 0
 
 
 def _line(resources: dict[str, Any], facts: NodeFacts, address: str) -> str:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import psutil
 import torch
 
 from pipeline.config.tree import Config
@@ -31,6 +32,7 @@ class NodeFacts:
         hardware: Model of the CPU, names of the GPUs; where they differ, rounding may.
         no_kernels: Why the event-driven kernels cannot be used; empty if they can.
         free_bytes: Free space where temporary files go.
+        open_ports: Ports of Ray's dashboard and metrics that others can reach.
         unix_time: Its clock, in seconds.
     """
 
@@ -41,6 +43,7 @@ class NodeFacts:
     hardware: Mapping[str, str]
     no_kernels: str
     free_bytes: int
+    open_ports: tuple[int, ...]
     unix_time: float = field(compare=False)
 
 
@@ -61,6 +64,7 @@ def describe_this_node(config: Config) -> NodeFacts:
         hardware={"CPU": cpu_model(), "GPUs": ", ".join(gpus) or "none"},
         no_kernels=_why_no_kernels(),
         free_bytes=shutil.disk_usage(tempfile.gettempdir()).free,
+        open_ports=_open_ports(),
         unix_time=time.time(),
     )
 
@@ -109,6 +113,12 @@ def list_remarks(node: NodeFacts, driver: NodeFacts) -> list[str]:
         found.append(
             f"node '{node.host}' has only {node.free_bytes / 2**30:.1f} GiB free for temporary files"
         )
+    if node.open_ports:
+        found.append(
+            f"Ray's dashboard or metrics listen on port {', '.join(map(str, node.open_ports))} of node "
+            f"'{node.host}' for everybody: start Ray with --include-dashboard=false and "
+            "RAY_enable_metrics_collection=0"
+        )
     if abs(node.unix_time - driver.unix_time) > _LARGE_CLOCK_DIFFERENCE:
         found.append(
             f"the clock of node '{node.host}' differs by {node.unix_time - driver.unix_time:.0f} s from the "
@@ -117,8 +127,16 @@ def list_remarks(node: NodeFacts, driver: NodeFacts) -> list[str]:
     return found
 
 
+_LOOPBACK = ("127.0.0.1", "::1")
+_WATCHED_PORTS = (8265, 8080, 52365, 44217, 44227)  # Ray's defaults: dashboard, its agent, metrics
 _LITTLE_SPACE = 2 * 2**30
 _LARGE_CLOCK_DIFFERENCE = 60.0
+
+
+def _open_ports() -> tuple[int, ...]:
+    """Ports beyond loopback that belong to the dashboard or serve metrics."""
+    listening = [c.laddr for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    return tuple(sorted({a.port for a in listening if a.port in _WATCHED_PORTS and a.ip not in _LOOPBACK}))
 
 
 def _why_no_kernels() -> str:

@@ -35,6 +35,7 @@ KNOW_RAY = {
     "pipeline.nodes",
     "pipeline.node_check",
     "cluster.preemption",
+    "cluster.doctor",
     "pipeline.search.guard",
     "pipeline.training.tasks",
     "pipeline.bench.cluster",

@@ -55,10 +55,17 @@ def test_what_a_run_can_live_with_is_remarked(here: NodeFacts) -> None:
         hardware={**here.hardware, "CPU": "Other"},
         no_kernels="there is no C compiler",
         free_bytes=2**30,
+        open_ports=(8265,),
         unix_time=here.unix_time + 100,
     )
     texts = " ".join(list_remarks(other, here))
-    for expected in ("has CPU 'Other'", "no C compiler", "only 1.0 GiB free", "differs by 100 s"):
+    for expected in (
+        "has CPU 'Other'",
+        "no C compiler",
+        "only 1.0 GiB free",
+        "port 8265",
+        "differs by 100 s",
+    ):
         assert expected in texts
     assert list_obstacles(other, here) == []
 

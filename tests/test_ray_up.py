@@ -59,7 +59,12 @@ class Launcher:
     environment: dict[str, str]
 
     def ray(self, command: str, *arguments: str) -> str:
-        done = subprocess.run(
+        done = self.start(command, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def start(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [sys.executable, "-m", "ray.scripts.scripts", command, str(self.file), *arguments],
             env=self.environment,
             cwd=ROOT,
@@ -67,8 +72,6 @@ class Launcher:
             text=True,
             timeout=400,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
 
 @pytest.fixture
@@ -109,6 +112,9 @@ def test_cluster_grows_from_nothing_and_shrinks_to_nothing(
     output = launcher.ray("exec", driver_command())
     assert "waiting for 1 node: a training needs 1 CPU" in output
     assert max(machines.history) == 3, "the head and both workers"
+    large = driver_command().replace("~/runs/demo", "~/runs/large --threads-per-worker 8")
+    refused = launcher.start("exec", large)
+    assert refused.returncode and "a trial actor needs 8 CPUs on one node, but no node" in refused.stdout
     wait_until(lambda: len(machines.list()) == 1, 60, "the workers to be ended")
     collected = tmp_path / "run"
     launcher.ray("rsync-down", "~/runs/demo/", f"{collected}/")
