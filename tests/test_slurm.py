@@ -200,7 +200,7 @@ def test_nothing_is_left_when_the_job_has_ended(lab: Slurm, interrupted: Job) ->
     for host in lab.nodes.values():
         processes = [psutil.Process(pid) for pid in host.pids()]
         names = {process.name() for process in processes if process.status() != psutil.STATUS_ZOMBIE}
-        assert names == {"sleep", "slurmd"}
+        assert names <= {"sh", "sleep", "slurmd"}  # the first two are the host itself
     assert not list(Path("/tmp").glob(f"ray-{number}-*"))
     assert not list((lab.home / ".autosnn").iterdir())
 
