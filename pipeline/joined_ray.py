@@ -65,7 +65,7 @@ def _check_token_exists() -> None:
         raise FileNotFoundError(
             f"The cluster's token is missing: there is no file '{_token_file()}' "
             "(RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token). Copy it from the cluster's head, and keep it to "
-            "yourself (chmod 600)."
+            "yourself (chmod 600). A cluster without a token is joined with RAY_AUTH_MODE=disabled."
         )
 
 

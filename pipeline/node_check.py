@@ -14,6 +14,7 @@ from pipeline.node_facts import NodeFacts, describe_this_node, list_obstacles, l
 
 logger = logging.getLogger(__name__)
 
+_MOST_REMARKS = 5
 _SECONDS_TO_ANSWER = 300.0  # the first answer of a node may convert a data set
 
 
@@ -31,8 +32,15 @@ def check_nodes(config: Config) -> None:
         else:
             obstacles += list_obstacles(facts, driver)
             remarks += list_remarks(facts, driver)
-    for remark in remarks:
+    for remark in remarks[:_MOST_REMARKS]:
         logger.warning("%s", remark)
+    if len(remarks) > _MOST_REMARKS:
+        logger.warning(
+            "%d more remarks like these: python launch.py cluster doctor %s --ray.address %s",
+            len(remarks) - _MOST_REMARKS,
+            config.name,
+            config.ray.address,
+        )
     if obstacles:
         raise ValueError("; ".join(obstacles) + ".")
 

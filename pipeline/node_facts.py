@@ -26,7 +26,8 @@ class NodeFacts:
 
     Attributes:
         host: Its host name.
-        software: Version of Python and of each package; a run needs the same ones everywhere.
+        software: Version of Python (without its third number) and of each package; a run needs the same ones
+            everywhere.
         data: Fingerprint of each part of the run's data set; a run needs the same ones everywhere.
         no_data: Why the data set cannot be read; empty if it can.
         hardware: Model of the CPU, names of the GPUs; where they differ, rounding may.
@@ -58,7 +59,7 @@ def describe_this_node(config: Config) -> NodeFacts:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return NodeFacts(
         host=os.uname().nodename,
-        software={"Python": platform.python_version(), **package_versions()},
+        software={"Python": ".".join(platform.python_version_tuple()[:2]), **package_versions()},
         data=data,
         no_data=no_data,
         hardware={"CPU": cpu_model(), "GPUs": ", ".join(gpus) or "none"},

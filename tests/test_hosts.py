@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from hosts import Host, network, why_no_hosts
 from processes import wait_until
@@ -30,7 +31,9 @@ def test_hosts_have_their_own_processes_folders_and_links() -> None:
         assert not reaches(first, second)
         second.heal()
         wait_until(lambda: reaches(first, second), 10, "the healed link")
-        assert len(second.pids()) == 2 and not set(first.pids()) & set(second.pids())
+        assert server.poll() is None and not set(first.pids()) & set(second.pids())
+        names = sorted(psutil.Process(pid).name() for pid in second.pids())
+        assert names == [Path(sys.executable).name, "sh", "sleep"], "the server and the host's own"
         second.end()
         assert server.wait(timeout=5) and not reaches(first, second)
     assert not Path(lab.folder).exists()
