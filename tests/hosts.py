@@ -149,7 +149,8 @@ class Host:
         return done
 
     def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
-        return {**os.environ, **self.environment, **(more or {})}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        return {**inherited, **self.environment, **(more or {})}
 
     def pids(self) -> list[int]:
         """Process ids, outside the host, of all that it runs."""
