@@ -6,8 +6,10 @@ takes too long, the process ends nevertheless.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ RESUME = 75
 """Exit status that asks a scheduler to start the command again (EX_TEMPFAIL of sysexits.h)."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_PR_SET_CHILD_SUBREAPER = 36
 _SECONDS_TO_CLOSE = 8.0  # schedulers send SIGKILL after 10 s or more
 _SECONDS_TO_CLOSE_WHAT_IS_LOST = 3.0
 
@@ -129,6 +132,20 @@ def at_end(action: Callable[[], object]) -> Iterator[None]:
     finally:
         _actions.remove(action)
         action()
+
+
+@contextmanager
+def adopting_orphans() -> Iterator[None]:
+    """Keeps processes whose parent dies among the descendants of this one, so that stop_children finds them.
+
+    Only Linux can (PR_SET_CHILD_SUBREAPER of prctl(2)); elsewhere it does nothing.
+    """
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: None
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def stop_children() -> None:

@@ -25,7 +25,15 @@ from ray._private import ray_constants, worker
 from ray._raylet import Config  # type: ignore[attr-defined]
 
 from pipeline.config.tree import RayConfig
-from pipeline.interruption import ProcessLost, at_end, catch_signals, interrupt, interruption, stop_children
+from pipeline.interruption import (
+    ProcessLost,
+    adopting_orphans,
+    at_end,
+    catch_signals,
+    interrupt,
+    interruption,
+    stop_children,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +75,7 @@ def local_ray(settings: RayConfig, options: Mapping[str, Any]) -> Iterator[None]
         # Not only `log_to_driver`: when the node manager dies, Ray prints its log's end in between.
         worker._worker_logs_enabled = False
         catch_signals()
-        with _watched(folder):
+        with adopting_orphans(), _watched(folder):
             yield
 
 

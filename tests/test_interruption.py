@@ -129,6 +129,22 @@ run_command(run, resume=["run", "demo"])
     assert "Resume with: python launch.py run demo" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to an ancestor")
+def test_children_are_stopped_with_those_whose_parent_died(tmp_path: Path) -> None:
+    script = f"""
+import subprocess, sys
+sys.path.insert(0, {str(ROOT)!r})
+from pipeline.interruption import adopting_orphans, stop_children
+
+with adopting_orphans():
+    shell = ["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"]
+    print(subprocess.run(shell, capture_output=True, text=True).stdout)
+    stop_children()
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and not psutil.pid_exists(int(done.stdout))
+
+
 def test_interrupt_comes_from_another_thread(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     statuses = []
     monkeypatch.setattr("os._exit", statuses.append)
