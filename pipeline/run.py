@@ -25,6 +25,7 @@ from pipeline.storage.names import REPORT_HTML
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.retrain import retrain, unfinished_networks
 from pipeline.training.supernet import read_checkpoint, reuse_supernet, train_supernet, write_imported
+from pipeline.waiting import Waiting, refuse_what_no_node_has
 
 
 def run_all(run: RunFolder, config: Config, supernet: RunFolder | None = None) -> None:
@@ -101,11 +102,13 @@ class Stage:
     Attributes:
         title: Its line on the terminal.
         finished: Whether all its results exist; raises if one of them is damaged.
+        needs: What one of its tasks needs on a node.
         run: Runs it on the resources of the cluster.
     """
 
     title: str
     finished: Callable[[RunFolder, Config], bool]
+    needs: Callable[[Config, Resources], Waiting]
     run: Callable[[RunFolder, Config, Resources], None]
 
 
@@ -120,6 +123,9 @@ def _run_stages(stages: Sequence[Stage], run: RunFolder, config: Config) -> None
     with ray_session(config) as resources, recorded:
         if config.ray.address is not None:
             check_nodes(config)
+        if resources.grows:
+            unfinished = [stage for stage in stages if not stage.finished(run, config)]
+            refuse_what_no_node_has(stage.needs(config, resources) for stage in unfinished)
         if not run.has_best():
             check_search(config, load_data(config), "cuda" if resources.gpus_per_worker else "cpu")
         for stage in stages:
@@ -156,9 +162,26 @@ def _retrain(run: RunFolder, config: Config, resources: Resources) -> None:
 
 
 STAGES: dict[str, Stage] = {
-    "train-supernet": Stage("1/3 super-network", lambda run, _: run.has_supernet(), _train),
-    "search": Stage("2/3 search", lambda run, _: run.has_best(), _search),
-    "retrain": Stage("3/3 retraining", lambda run, config: not unfinished_networks(run, config), _retrain),
+    "train-supernet": Stage(
+        "1/3 super-network",
+        lambda run, _: run.has_supernet(),
+        lambda _, resources: Waiting("a training", resources.training_cpus, resources.training_gpus),
+        _train,
+    ),
+    "search": Stage(
+        "2/3 search",
+        lambda run, _: run.has_best(),
+        lambda config, resources: Waiting(
+            "a trial actor", config.threads_per_worker, resources.gpus_per_worker
+        ),
+        _search,
+    ),
+    "retrain": Stage(
+        "3/3 retraining",
+        lambda run, config: not unfinished_networks(run, config),
+        lambda config, resources: Waiting("a training", config.threads_per_worker, resources.training_gpus),
+        _retrain,
+    ),
 }
 
 

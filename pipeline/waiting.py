@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ray
@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 5.0
 _SECONDS_BEFORE_WARNING = 30.0
 _SECONDS_BETWEEN_WARNINGS = 600.0
+_SECONDS_FOR_A_REFUSAL = 15.0
 
 
 class Waiting:
@@ -70,21 +71,26 @@ class Waiting:
             self._next_warning = self._clock() + _SECONDS_BETWEEN_WARNINGS
             logger.warning("%s waits for %s on one node; %s", self.what, self._needs(), _describe_nodes())
 
-    def _say_what_comes(self, status: AutoscalerStatus) -> None:
-        reason = f" ({status.failures[-1]})" if status.failures else ""
-        if status.cannot_give(self.cpus, self.gpus) and not self._fits_somewhere():
+    def refuse(self, status: AutoscalerStatus) -> None:
+        """Raises ValueError if an autoscaler was asked for it and says that no node type can satisfy it."""
+        if status.cannot_give(self.cpus, self.gpus) and not self.fits_somewhere():
             raise ValueError(
                 f"{self.what} needs {self._needs()} on one node, but no node of the cluster has that many, "
-                f"nor has a node type that its autoscaler could start{reason}. Change the cluster's node "
-                "types, or ask for less: --threads-per-worker, --training-threads, --ray.gpus-per-worker."
+                f"nor has a node type that its autoscaler could start{_reason(status)}. Change the cluster's "
+                "node types, or ask for less: --threads-per-worker, --training-threads, "
+                "--ray.gpus-per-worker."
             )
+
+    def _say_what_comes(self, status: AutoscalerStatus) -> None:
+        self.refuse(status)
         nodes = _count(status.num_starting, "node") if status.num_starting else "the autoscaler"
-        text = f"  waiting for {nodes}: {self.what} needs {self._needs()}{reason}"
+        text = f"  waiting for {nodes}: {self.what} needs {self._needs()}{_reason(status)}"
         if text != self._said:
             self._said = text
             say(text)
 
-    def _fits_somewhere(self) -> bool:
+    def fits_somewhere(self) -> bool:
+        """Whether a node that has joined has that many, free or not."""
         return any(
             node.get("CPU", 0) >= self.cpus and node.get("GPU", 0) >= self.gpus for node in _alive_nodes()
         )
@@ -92,6 +98,33 @@ class Waiting:
     def _needs(self) -> str:
         gpus = f" and {_count(self.gpus, 'GPU')}" if self.gpus else ""
         return f"{_count(self.cpus, 'CPU')}{gpus}"
+
+
+def refuse_what_no_node_has(needs: Iterable[Waiting]) -> None:
+    """Asks an autoscaler for nodes ahead of the work: of what nobody asks for it never says that it has none.
+
+    Takes 15 s at most (an autoscaler looks every 5 s), and no time for what fits on a node that has joined.
+
+    Raises:
+        ValueError: As Waiting.update.
+    """
+    needs = [need for need in needs if not need.fits_somewhere()]
+    asked = [ray.remote(_nothing).options(num_cpus=need.cpus, num_gpus=need.gpus).remote() for need in needs]
+    end = time.monotonic() + _SECONDS_FOR_A_REFUSAL
+    try:
+        while needs and time.monotonic() < end:
+            time.sleep(1.0)
+            if status := autoscaler_status():
+                for need in needs:
+                    need.refuse(status)
+            needs = [need for need in needs if not need.fits_somewhere()]
+    finally:
+        for ref in asked:
+            ray.cancel(ref)
+
+
+def _nothing() -> None:
+    """A task that only needs a place."""
 
 
 def get_when_started(ref: ray.ObjectRef, waiting: Waiting) -> Any:
@@ -119,6 +152,10 @@ def _describe_nodes() -> str:
 
 def _alive_nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _reason(status: AutoscalerStatus) -> str:
+    return f" ({status.failures[-1]})" if status.failures else ""
 
 
 def _count(number: float, what: str) -> str:

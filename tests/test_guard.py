@@ -17,12 +17,14 @@ class Trial:
     trial_id: str
     num_candidates: int = 1
     node: str = "node"
+    actor: str = ""
     config: dict[str, Any] = field(init=False)
     temporary_state: Any = field(init=False)
 
     def __post_init__(self) -> None:
         self.config = {"candidates": [(i, "") for i in range(self.num_candidates)]}
         self.temporary_state = SimpleNamespace(ray_actor=self)
+        self._actor_id = self.actor or self.trial_id
 
 
 @pytest.fixture
@@ -37,16 +39,28 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def test_evaluator_that_does_not_answer_is_killed_once(cluster: SimpleNamespace) -> None:
-    small, large = Trial("small"), Trial("large", num_candidates=3)
-    for cluster.now in (0.0, 109.0):
+    earlier = [Trial("earlier", actor="1"), Trial("earlier too", actor="2")]
+    small, large = Trial("small", actor="1"), Trial("large", num_candidates=3, actor="2")
+    cluster.guard.look(earlier)
+    for cluster.now in (10.0, 119.0):
         cluster.guard.look([small, large])
     assert cluster.killed == []
-    for cluster.now in (111.0, 112.0, 200.0):
+    for cluster.now in (121.0, 122.0, 210.0):
         cluster.guard.look([small, large])
     assert cluster.killed == ["small"] and cluster.released == []
-    for cluster.now in (309.0, 311.0):
+    for cluster.now in (319.0, 321.0):
         cluster.guard.look([large])
     assert cluster.killed == ["small", "large"]
+
+
+def test_first_trial_of_an_evaluator_has_time_to_load(cluster: SimpleNamespace) -> None:
+    trial = Trial("first")
+    for cluster.now in (0.0, 409.0):
+        cluster.guard.look([trial])
+    assert cluster.killed == []
+    cluster.now = 411.0
+    cluster.guard.look([trial])
+    assert cluster.killed == ["first"]
 
 
 def test_time_counts_from_a_trial_s_own_start(cluster: SimpleNamespace) -> None:

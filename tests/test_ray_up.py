@@ -115,6 +115,7 @@ def test_cluster_grows_from_nothing_and_shrinks_to_nothing(
     large = driver_command().replace("~/runs/demo", "~/runs/large --threads-per-worker 8")
     refused = launcher.start("exec", large)
     assert refused.returncode and "a trial actor needs 8 CPUs on one node, but no node" in refused.stdout
+    assert "1/3" not in refused.stdout, "it is refused before the super-network"
     wait_until(lambda: len(machines.list()) == 1, 60, "the workers to be ended")
     collected = tmp_path / "run"
     launcher.ray("rsync-down", "~/runs/demo/", f"{collected}/")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import ray
 
 from pipeline.autoscaler import AutoscalerStatus
-from pipeline.waiting import Waiting
+from pipeline.waiting import Waiting, refuse_what_no_node_has
 
 NODES = [{"Alive": True, "Resources": {"CPU": cpus}} for cpus in (2.0, 4.0)]
 NODES.append({"Alive": False, "Resources": {"CPU": 64.0}})
@@ -77,3 +79,32 @@ def test_what_no_node_type_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     open_question.update(running=False)
     with pytest.raises(ValueError, match=r"a trial actor needs 8 CPUs on one node.*--threads-per-worker"):
         never.update(running=False)
+
+
+class Task:
+    """Stands in for a remote function that never gets a place."""
+
+    def options(self, **needs: float) -> Task:
+        return self
+
+    remote = options
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(("cpus", "asked"), [(4, False), (6, True), (8, True)])
+def test_nodes_are_asked_for_before_work_needs_them(
+    monkeypatch: pytest.MonkeyPatch, cpus: int, asked: bool
+) -> None:
+    seconds, cancelled = [0.0], []
+    monkeypatch.setattr("pipeline.waiting.time.monotonic", lambda: seconds[0])
+    monkeypatch.setattr("pipeline.waiting.time.sleep", lambda length: seconds.append(seconds.pop() + length))
+    monkeypatch.setattr(ray, "remote", lambda _: Task())
+    monkeypatch.setattr(ray, "cancel", cancelled.append)
+    infeasible = [] if cpus < 8 else [{"CPU": 8.0}]
+    set_autoscaler(monkeypatch, AutoscalerStatus(0, infeasible, []))
+    needs = [Waiting("a trial actor", number, 0) for number in (2, cpus)]
+    refused = pytest.raises(ValueError, match="needs 8 CPUs on one node") if infeasible else nullcontext()
+    with refused:
+        refuse_what_no_node_has(needs)
+    assert len(cancelled) == asked
+    assert seconds == [{4: 0.0, 6: 15.0, 8: 1.0}[cpus]]

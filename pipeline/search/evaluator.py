@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from pipeline.config.tree import Config, config_from_json
+from pipeline.config.tree import config_from_json
 from pipeline.data import RunData, load_data
 from pipeline.networks import network_structure
 from pipeline.node_facts import NodeFacts, check_node
@@ -37,7 +37,8 @@ class Evaluator(tune.Trainable):
     below which a candidate may be stopped early (or None). Its one result holds `answers`, an Answer for
     each candidate.
 
-    A trial that takes too long ends its process; Tune starts another one and tries again.
+    Data and weights are loaded in the first trial: an actor that hangs before its first one is not noticed.
+    A trial that takes too long ends its process, and the searcher hands its candidates out again.
     """
 
     def setup(  # type: ignore[override]  # Tune adds what with_parameters was given
@@ -52,24 +53,28 @@ class Evaluator(tune.Trainable):
     ) -> None:
         self.worker = f"{os.uname().nodename}-{os.getpid()}"
         self.setup_error = ""
+        self.loaded = False
+        self.run_config = run_config
+        self.weights_actor = weights_actor
+        self.engine = engine
+        self.device_type = device_type
         self.spikes_reference = spikes_reference
+        self.driver = driver
         self.reset_config(config)
+
+    def _load(self) -> None:
         try:
-            settings = config_from_json(run_config)
-            check_node(settings, driver)
-            self._load(settings, weights_actor, engine, torch.device(device_type))
+            self.settings = config_from_json(self.run_config)
+            check_node(self.settings, self.driver)
+            torch.set_num_threads(self.engine.num_threads)
+            data = load_data(self.settings)
+            self.samples = data.search_val()
+            self.weights = SharedWeights(self.weights_actor)
+            self.network = self._load_network(data, torch.device(self.device_type))
+            self.loaded = True
         except Exception as error:  # reported by `step`, so that the user sees it once and in full
             logger.exception("the evaluator could not start")
             self.setup_error = f"{self.worker}: {type(error).__name__}: {error}"
-
-    def _load(self, settings: Config, weights_actor: str, engine: EngineSpec, device: torch.device) -> None:
-        torch.set_num_threads(engine.num_threads)
-        self.settings = settings
-        self.engine = engine
-        data = load_data(settings)
-        self.samples = data.search_val()
-        self.weights = SharedWeights(weights_actor)
-        self.network = self._load_network(data, device)
 
     def _load_network(self, data: RunData, device: torch.device) -> InferenceNetwork:
         network = network_structure(self.settings.network, data)
@@ -86,6 +91,8 @@ class Evaluator(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
+        if not self.loaded:
+            self._load()
         if self.setup_error:
             return {"setup_error": self.setup_error, "done": True}
         start, cpu_start = time.perf_counter(), time.process_time()

@@ -14,6 +14,7 @@ from pipeline.nodes import leaving_nodes, node_of_actor
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 1.0
+_CANDIDATES_TO_START = 3  # an evaluator may load data and weights as long as this many candidates may take
 _SECONDS_OF_GRACE = 10.0  # an evaluator that can still do so ends itself first and writes where it hung
 
 
@@ -32,7 +33,8 @@ class Guard:
     killed, and the searcher hands its candidates out again; an answer that comes later finds no trial.
 
     Args:
-        seconds_per_candidate: How long the evaluation of a candidate may take.
+        seconds_per_candidate: How long the evaluation of a candidate may take. An evaluator's first trial
+            may take three times as long in addition, for data and weights.
         release: Called with the id of a trial before its evaluator is killed because its node leaves: no
             candidate is to blame.
         clock: Monotonic time in seconds.
@@ -49,23 +51,37 @@ class Guard:
         self._clock = clock
         self._next_look = 0.0
         self._since: dict[str, float] = {}
+        self._actors: dict[str, object] = {}
+        self._loaded: set[object] = set()
         self._killed: set[str] = set()
 
     def look(self, running: Sequence[RunningTrial]) -> None:
         """Looks at the trials that run now, at most once a second."""
         now = self._clock()
-        self._since = {trial.trial_id: self._since.get(trial.trial_id, now) for trial in running}
+        self._note(running, now)
         if now < self._next_look:
             return
         self._next_look = now + _SECONDS_BETWEEN_LOOKS
         watched = [trial for trial in running if trial.trial_id not in self._killed]
         for trial in watched:
-            allowed = self._seconds_per_candidate * len(trial.config["candidates"]) + _SECONDS_OF_GRACE
+            allowed = self._seconds_allowed(trial)
             if now - self._since[trial.trial_id] > allowed:
                 logger.warning("an evaluator has not answered for %.0f s; it is replaced", allowed)
                 self._kill(trial)
         if leaving := leaving_nodes():
             self._clear(watched, leaving)
+
+    def _note(self, running: Sequence[RunningTrial], now: float) -> None:
+        """Takes note when each trial began, and which actors have finished one."""
+        actors = {trial.trial_id: _actor_id(trial) for trial in running}
+        self._loaded |= {actor for trial_id, actor in self._actors.items() if trial_id not in actors}
+        self._actors = actors
+        self._since = {trial_id: self._since.get(trial_id, now) for trial_id in actors}
+
+    def _seconds_allowed(self, trial: RunningTrial) -> float:
+        loading = 0 if _actor_id(trial) in self._loaded else _CANDIDATES_TO_START
+        number = loading + len(trial.config["candidates"])
+        return self._seconds_per_candidate * number + _SECONDS_OF_GRACE
 
     def _clear(self, trials: Sequence[RunningTrial], leaving: set[str]) -> None:
         for trial in trials:
@@ -78,3 +94,9 @@ class Guard:
     def _kill(self, trial: RunningTrial) -> None:
         self._killed.add(trial.trial_id)
         ray.kill(trial.temporary_state.ray_actor)
+
+
+def _actor_id(trial: RunningTrial) -> object:
+    """Tells actors apart without keeping them alive, as their handles would."""
+    actor = trial.temporary_state.ray_actor
+    return None if actor is None else actor._actor_id
