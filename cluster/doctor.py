@@ -13,7 +13,7 @@ from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.node_check import ask_nodes
 from pipeline.node_facts import NodeFacts, describe_this_node, list_obstacles, list_remarks
-from pipeline.ray_session import ray_session
+from pipeline.ray.session import ray_session
 
 _STRANGER = """
 import sys
@@ -27,7 +27,7 @@ def examine(config: Config) -> None:
 
     Raises:
         ValueError: A node cannot take part in a run with these settings.
-        ConnectionError: As `pipeline.joined_ray.joined_ray`.
+        ConnectionError: As `pipeline.ray.joined.joined_ray`.
     """
     with ray_session(config):
         driver = describe_this_node(config)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from pipeline.cluster_course import recorded_cluster
 from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.data import load_data
@@ -18,14 +17,15 @@ from pipeline.environment import describe_environment, list_changes
 from pipeline.formats import duration, percent
 from pipeline.networks import load_supernet
 from pipeline.node_check import check_nodes
-from pipeline.ray_session import Resources, ray_session
+from pipeline.ray.course import recorded_cluster
+from pipeline.ray.session import Resources, ray_session
+from pipeline.ray.waiting import Waiting, refuse_what_no_node_has
 from pipeline.report.join import write_report
 from pipeline.search.stage import check_search, search
 from pipeline.storage.names import REPORT_HTML
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.retrain import retrain, unfinished_networks
 from pipeline.training.supernet import read_checkpoint, reuse_supernet, train_supernet, write_imported
-from pipeline.waiting import Waiting, refuse_what_no_node_has
 
 
 def run_all(run: RunFolder, config: Config, supernet: RunFolder | None = None) -> None:

@@ -11,7 +11,7 @@ import pytest
 import ray
 from report_runs import evaluation_rows, finished_run, started_run, supernet_result
 
-from pipeline.cluster_course import is_worth_keeping, recorded_cluster
+from pipeline.ray.course import is_worth_keeping, recorded_cluster
 from pipeline.report.join import join_report
 from pipeline.report.sections.cluster import cluster
 from pipeline.storage.records import ClusterSample
@@ -24,7 +24,7 @@ SAMPLE = ClusterSample(1000.0, 2, 8.0, 0.0, 5)
 def test_nodes_and_evaluations_are_recorded_and_a_second_attempt_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.cluster_course._SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("pipeline.ray.course._SECONDS_BETWEEN_LOOKS", 0.01)
     nodes = [HEAD]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     run = started_run(tmp_path)

@@ -31,7 +31,7 @@ import pipeline.run
 from pipeline.config.tree import Config
 from pipeline.data import load_data
 from pipeline.networks import make_network
-from pipeline.ray_session import Resources
+from pipeline.ray.session import Resources
 from pipeline.run import open_run
 from pipeline.storage.names import FILES, FOLDED_WEIGHTS, REPLAY, REPORT_JSON, checkpoint_of
 from pipeline.storage.records import (

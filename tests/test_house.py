@@ -26,13 +26,13 @@ KNOW_RAY = {
     "pipeline.search.weights",
     "pipeline.search.evaluator",
     "pipeline.search.stage",
-    "pipeline.ray_session",
-    "pipeline.local_ray",
-    "pipeline.joined_ray",
-    "pipeline.waiting",
-    "pipeline.autoscaler",
-    "pipeline.cluster_course",
-    "pipeline.nodes",
+    "pipeline.ray.session",
+    "pipeline.ray.local",
+    "pipeline.ray.joined",
+    "pipeline.ray.waiting",
+    "pipeline.ray.autoscaler",
+    "pipeline.ray.course",
+    "pipeline.ray.nodes",
     "pipeline.node_check",
     "cluster.preemption",
     "cluster.doctor",
@@ -69,19 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pipeline.algorithms",
         "pipeline.storage",
     },
-    "pipeline.local_ray": {"pipeline.config", "pipeline.interruption"},
-    "pipeline.joined_ray": {"pipeline.interruption"},
-    "pipeline.ray_session": {
-        "pipeline.config",
-        "pipeline.console",
-        "pipeline.local_ray",
-        "pipeline.joined_ray",
-        "pipeline.autoscaler",
-    },
-    "pipeline.autoscaler": set(),
-    "pipeline.nodes": set(),
-    "pipeline.cluster_course": {"pipeline.storage"},
-    "pipeline.waiting": {"pipeline.autoscaler", "pipeline.console"},
+    "pipeline.ray": {"pipeline.config", "pipeline.interruption", "pipeline.storage", "pipeline.console"},
     "pipeline.data": {"pipeline.config", "pipeline.storage"},
     "pipeline.environment": {"pipeline.json_values", "pipeline.storage", "pipeline.data"},
     "pipeline.networks": {"pipeline.config", "pipeline.storage", "pipeline.data"},
@@ -91,8 +79,7 @@ MAY_IMPORT["pipeline.node_facts"] = {"pipeline.config", "pipeline.data", "pipeli
 MAY_IMPORT["pipeline.node_check"] = {"pipeline.config", "pipeline.node_facts"}
 _STAGE = {
     "pipeline.formats", "pipeline.interruption", "pipeline.config", "pipeline.storage", "pipeline.console",
-    "pipeline.ray_session", "pipeline.waiting", "pipeline.nodes", "pipeline.data", "pipeline.networks",
-    "pipeline.node_facts",
+    "pipeline.ray", "pipeline.data", "pipeline.networks", "pipeline.node_facts",
 }  # fmt: skip
 MAY_IMPORT |= {
     "pipeline.training": _STAGE | {"pipeline.evaluate"},
@@ -104,10 +91,10 @@ MAY_IMPORT |= {
     "pipeline.bench": _STAGE
     | {"pipeline.json_values", "pipeline.algorithms", "pipeline.environment", "pipeline.search"},
     "pipeline.run": _STAGE
-    | {"pipeline.environment", "pipeline.evaluate", "pipeline.cluster_course", "pipeline.node_check"}
+    | {"pipeline.environment", "pipeline.evaluate", "pipeline.node_check"}
     | {"pipeline.training", "pipeline.search", "pipeline.report"},
     "cluster": {
-        "pipeline.config", "pipeline.console", "pipeline.ray_session", "pipeline.node_facts",
+        "pipeline.config", "pipeline.console", "pipeline.ray", "pipeline.node_facts",
         "pipeline.node_check", "cluster.check",
     },
     "cluster.check": set(),

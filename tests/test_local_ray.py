@@ -16,8 +16,8 @@ from ray._raylet import GcsClient
 
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config, RayConfig
-from pipeline.local_ray import local_ray
-from pipeline.ray_session import ray_session
+from pipeline.ray.local import local_ray
+from pipeline.ray.session import ray_session
 
 NOBODY = 65534
 CONFIG = named_config("demo")

@@ -108,7 +108,7 @@ def test_configuration_of_a_worker_loads_nothing_heavy_and_names_time_process_an
 def test_records_of_a_ray_task_lie_in_its_workers_log_file(monkeypatch) -> None:
     import ray
 
-    from pipeline.ray_session import ray_session
+    from pipeline.ray.session import ray_session
 
     monkeypatch.setenv("AUTOSNN_LOG", "info")
 

@@ -11,7 +11,7 @@ import torch
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
 from pipeline.data import load_data
-from pipeline.ray_session import Resources
+from pipeline.ray.session import Resources
 from pipeline.run import open_run, run_all
 from pipeline.storage.names import SUPERNET, SUPERNET_WEIGHTS
 from pipeline.storage.records import Cost, EpochRecord, SupernetResult

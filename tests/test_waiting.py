@@ -7,8 +7,8 @@ from contextlib import nullcontext
 import pytest
 import ray
 
-from pipeline.autoscaler import AutoscalerStatus
-from pipeline.waiting import Waiting, refuse_what_no_node_has
+from pipeline.ray.autoscaler import AutoscalerStatus
+from pipeline.ray.waiting import Waiting, refuse_what_no_node_has
 
 NODES = [{"Alive": True, "Resources": {"CPU": cpus}} for cpus in (2.0, 4.0)]
 NODES.append({"Alive": False, "Resources": {"CPU": 64.0}})
@@ -23,7 +23,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def set_autoscaler(monkeypatch: pytest.MonkeyPatch, status: AutoscalerStatus | None) -> None:
-    monkeypatch.setattr("pipeline.waiting.autoscaler_status", lambda: status)
+    monkeypatch.setattr("pipeline.ray.waiting.autoscaler_status", lambda: status)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -96,8 +96,10 @@ def test_nodes_are_asked_for_before_work_needs_them(
     monkeypatch: pytest.MonkeyPatch, cpus: int, asked: bool
 ) -> None:
     seconds, cancelled = [0.0], []
-    monkeypatch.setattr("pipeline.waiting.time.monotonic", lambda: seconds[0])
-    monkeypatch.setattr("pipeline.waiting.time.sleep", lambda length: seconds.append(seconds.pop() + length))
+    monkeypatch.setattr("pipeline.ray.waiting.time.monotonic", lambda: seconds[0])
+    monkeypatch.setattr(
+        "pipeline.ray.waiting.time.sleep", lambda length: seconds.append(seconds.pop() + length)
+    )
     monkeypatch.setattr(ray, "remote", lambda _: Task())
     monkeypatch.setattr(ray, "cancel", cancelled.append)
     infeasible = [] if cpus < 8 else [{"CPU": 8.0}]

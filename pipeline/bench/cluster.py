@@ -25,7 +25,7 @@ from pipeline.bench.stopwatch import Comparison, SectionResult
 from pipeline.config.search import SearchConfig
 from pipeline.config.tree import Config, NetworkConfig, RayConfig
 from pipeline.console import say
-from pipeline.ray_session import ray_session
+from pipeline.ray.session import ray_session
 from pipeline.search.answers import Answer
 from pipeline.search.results import Results
 from pipeline.search.searcher import AskTellSearcher

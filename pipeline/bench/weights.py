@@ -19,7 +19,7 @@ from pipeline.bench.stopwatch import Comparison, SectionResult
 from pipeline.bench.subject import Subject
 from pipeline.config.tree import Config, RayConfig
 from pipeline.console import say
-from pipeline.ray_session import ray_session
+from pipeline.ray.session import ray_session
 from pipeline.search.weights import SharedWeights, start_weights_holder
 from pipeline.storage.files import LocalFiles, sha256_of
 from snn.engines.engine import as_tensors

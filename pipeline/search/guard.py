@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import ray
 
-from pipeline.nodes import leaving_nodes, node_of_actor
+from pipeline.ray.nodes import leaving_nodes, node_of_actor
 
 logger = logging.getLogger(__name__)
 

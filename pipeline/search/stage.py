@@ -20,7 +20,8 @@ from pipeline.formats import duration
 from pipeline.interruption import at_end
 from pipeline.networks import load_supernet, network_structure
 from pipeline.node_facts import describe_this_node
-from pipeline.ray_session import Resources
+from pipeline.ray.session import Resources
+from pipeline.ray.waiting import Waiting, get_when_started
 from pipeline.search.estimate import estimate_seconds
 from pipeline.search.evaluation_cache import EvaluationCache, open_cache
 from pipeline.search.evaluator import Evaluator
@@ -31,7 +32,6 @@ from pipeline.search.weights import start_weights_holder
 from pipeline.storage.names import FOLDED_WEIGHTS, SUPERNET_WEIGHTS
 from pipeline.storage.records import Cost, EvaluationRow, SearchResult, SupernetResult
 from pipeline.storage.run_folder import RunFolder
-from pipeline.waiting import Waiting, get_when_started
 from snn.engines.device import Device, find_cpu, find_device
 from snn.engines.engine import EngineSpec, choose_engine, make_inference, pack_weights
 from snn.engines.event_driven import check_fits_kernels

@@ -11,9 +11,9 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from pipeline.interruption import catch_signals
+from pipeline.ray.waiting import Waiting
 from pipeline.search.guard import Guard
 from pipeline.search.searcher import AskTellSearcher
-from pipeline.waiting import Waiting
 
 
 @dataclass(frozen=True)

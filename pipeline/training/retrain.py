@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.formats import percent
-from pipeline.ray_session import Resources
+from pipeline.ray.session import Resources
 from pipeline.storage.names import metrics_of
 from pipeline.storage.records import EpochRecord, PaperProtocol, RetrainResult
 from pipeline.storage.run_folder import RunFolder

@@ -15,7 +15,7 @@ from pipeline.console import say
 from pipeline.data import RunData
 from pipeline.formats import duration, percent
 from pipeline.networks import make_network
-from pipeline.ray_session import Resources
+from pipeline.ray.session import Resources
 from pipeline.storage.records import Cost, SupernetResult
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.job import Trained

@@ -14,13 +14,13 @@ import ray
 from pipeline.config.tree import Config
 from pipeline.console import TrainingProgress
 from pipeline.node_facts import NodeFacts, check_node, describe_this_node
-from pipeline.nodes import leaving_nodes
+from pipeline.ray.nodes import leaving_nodes
+from pipeline.ray.waiting import SECONDS_BETWEEN_LOOKS, Waiting
 from pipeline.storage.names import checkpoint_of
 from pipeline.storage.records import EpochRecord
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.job import Checkpoint, Event, Progress, Trained, run_training
 from pipeline.training.plan import TrainingPlan
-from pipeline.waiting import SECONDS_BETWEEN_LOOKS, Waiting
 from snn.training.trainer import TrainingDiverged
 
 logger = logging.getLogger(__name__)

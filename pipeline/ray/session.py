@@ -13,11 +13,11 @@ from typing import Any
 
 import ray
 
-from pipeline.autoscaler import autoscaler_status
 from pipeline.config.tree import Config
 from pipeline.console import LOG_VARIABLE
-from pipeline.joined_ray import joined_ray
-from pipeline.local_ray import local_ray
+from pipeline.ray.autoscaler import autoscaler_status
+from pipeline.ray.joined import joined_ray
+from pipeline.ray.local import local_ray
 
 # glibc returns large tensors to the kernel at each free and pays for fresh pages at the next one; these
 # settings make workers keep their memory.
@@ -108,7 +108,7 @@ def _runtime_env(*, joined: bool) -> dict[str, Any]:
 
     On this machine they import the code from where the driver does. To the nodes of a cluster it travels.
     """
-    project = Path(__file__).resolve().parents[1]
+    project = Path(__file__).resolve().parents[2]
     passed_on = {name: os.environ[name] for name in (LOG_VARIABLE, "PYTHONPATH") if name in os.environ}
     code: dict[str, Any] = {}
     if joined:

@@ -9,8 +9,8 @@ from typing import Any
 
 import ray
 
-from pipeline.autoscaler import AutoscalerStatus, autoscaler_status
 from pipeline.console import say
+from pipeline.ray.autoscaler import AutoscalerStatus, autoscaler_status
 
 logger = logging.getLogger(__name__)
 
