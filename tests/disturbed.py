@@ -201,11 +201,13 @@ class Search:
             text=True,
         )
 
-    def finish(self, process: subprocess.Popen[str] | None = None, *, status: int = 0) -> str:
+    def finish(
+        self, process: subprocess.Popen[str] | None = None, *, status: int = 0, seconds: float = LONGEST_RUN
+    ) -> str:
         """Waits for the search to end and checks that it leaves no process and no temporary file."""
         process = process or self.start()
         try:
-            output, errors = process.communicate(timeout=LONGEST_RUN)
+            output, errors = process.communicate(timeout=seconds)
         finally:
             kill_family(process)
         assert process.returncode == status, output + errors

@@ -59,6 +59,22 @@ def test_link_that_is_cut_for_a_while(
     assert disturbed.table() == whole.table()
 
 
+@pytest.mark.long
+def test_node_that_was_cut_off_for_longer_joins_again(
+    whole: Search, disturbed: Search, cluster: RayHosts
+) -> None:
+    disturbed.meets(together=2, delay=15)
+    driver = start(disturbed, cluster)
+    disturbed.wait_for_evaluations(3)
+    before = {line["node"] for line in disturbed.evaluated()}
+    cluster.workers[0].cut()
+    time.sleep(100)
+    cluster.workers[0].heal()
+    disturbed.finish(driver, seconds=600)
+    assert disturbed.table() == whole.table()
+    assert len({line["node"] for line in disturbed.evaluated()} - before) == 1, "Ray gave it another id"
+
+
 def test_host_that_is_switched_off(whole: Search, disturbed: Search, cluster: RayHosts) -> None:
     disturbed.meets(together=2, delay=0.5)
     driver = start(disturbed, cluster)
@@ -106,16 +122,23 @@ def is_ray_start(process: psutil.Process) -> bool:
     return process.name() != "sh" and "ray.scripts.scripts" in process.cmdline()
 
 
-def test_two_nodes_of_one_cpu_make_the_run_of_one_node_of_two(tmp_path: Path, cluster: RayHosts) -> None:
+@pytest.mark.parametrize(
+    "settings", [TINY, pytest.param(["--search.no-cache"], marks=pytest.mark.long)], ids=["tiny", "demo"]
+)
+def test_two_nodes_of_one_cpu_make_the_run_of_one_node_of_two(
+    tmp_path: Path, cluster: RayHosts, settings: list[str]
+) -> None:
     runs = {name: RunFolder(tmp_path / name) for name in ("cluster", "alone")}
-    command = ["run", "demo", *TINY, "--run-dir"]
+    command = ["run", "demo", *settings, "--run-dir"]
     driver = cluster.start_driver([*command, str(runs["cluster"].path)], tmp_path / "out")
-    assert driver.wait(timeout=300) == 0, (tmp_path / "out").read_text()
+    assert driver.wait(timeout=1800) == 0, (tmp_path / "out").read_text()
     launch = [sys.executable, "launch.py", *command, runs["alone"].path]
     subprocess.run(launch, cwd=ROOT, check=True, capture_output=True)
     there, here = runs["cluster"], runs["alone"]
     assert here.read_config().training_threads == 2
     assert there.read_supernet().weights_sha256 == here.read_supernet().weights_sha256
     assert without_times(there.read_evaluations()) == without_times(here.read_evaluations())
-    assert there.read_retrained(0).weights_sha256 == here.read_retrained(0).weights_sha256
-    assert there.read_retrained(0).test == here.read_retrained(0).test
+    assert there.retrained_numbers() == here.retrained_numbers()
+    for number in here.retrained_numbers():
+        assert there.read_retrained(number).weights_sha256 == here.read_retrained(number).weights_sha256
+        assert there.read_retrained(number).test == here.read_retrained(number).test
