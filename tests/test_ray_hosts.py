@@ -45,7 +45,7 @@ def test_three_hosts_give_the_table_of_one(whole: Search, disturbed: Search, clu
     assert len({line["node"] for line in disturbed.evaluated()}) == 2
 
 
-@pytest.mark.parametrize("seconds", [3, 25])
+@pytest.mark.parametrize("seconds", [3, pytest.param(25, marks=pytest.mark.long)])
 def test_link_that_is_cut_for_a_while(
     whole: Search, disturbed: Search, cluster: RayHosts, seconds: float
 ) -> None:

@@ -228,6 +228,7 @@ def test_cancelled_job_is_not_queued_again_and_keeps_what_it_did(lab: Slurm, tmp
     assert run.read_evaluations()
 
 
+@pytest.mark.long
 def test_node_that_was_cut_off_joins_again(lab: Slurm, alone: RunFolder, tmp_path: Path) -> None:
     script = write_project(tmp_path / "project", tiny_config())
     run = RunFolder(script.parent / "runs" / "demo")

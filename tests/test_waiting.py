@@ -59,7 +59,7 @@ def test_where_nodes_come_on_demand_it_says_how_many(
     waiting = Waiting("a training", 8, 1, clock=lambda: now)
     for num_starting, failures in ((1, []), (1, []), (2, []), (2, []), (0, ["no spot capacity"])):
         now += 5.0
-        set_autoscaler(monkeypatch, AutoscalerStatus(num_starting, [], failures))
+        set_autoscaler(monkeypatch, AutoscalerStatus(num_starting, [], [], failures))
         waiting.update(running=False)
     assert capsys.readouterr().out.splitlines() == [
         "  waiting for 1 node: a training needs 8 CPUs and 1 GPU",
@@ -71,12 +71,15 @@ def test_where_nodes_come_on_demand_it_says_how_many(
 
 @pytest.mark.usefixtures("cluster")
 def test_what_no_node_type_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that some get is not refused to the others: there may be as many nodes as the cluster may have."""
     now = 0.0
-    set_autoscaler(monkeypatch, AutoscalerStatus(0, [{"CPU": 8.0}, {"CPU": 4.0}], []))
-    fits, open_question, never = [Waiting("a trial actor", cpus, 0, clock=lambda: now) for cpus in (4, 6, 8)]
+    set_autoscaler(
+        monkeypatch, AutoscalerStatus(0, [(8, 0), (6, 0), (6, 0), (4, 0)], [(8, 0), (6, 0), (4, 0)], [])
+    )
+    fits, some_get_it, never = [Waiting("a trial actor", cpus, 0, clock=lambda: now) for cpus in (4, 6, 8)]
     now = 5.0
     fits.update(running=False)
-    open_question.update(running=False)
+    some_get_it.update(running=False)
     with pytest.raises(ValueError, match=r"a trial actor needs 8 CPUs on one node.*--threads-per-worker"):
         never.update(running=False)
 
@@ -102,11 +105,11 @@ def test_nodes_are_asked_for_before_work_needs_them(
     )
     monkeypatch.setattr(ray, "remote", lambda _: Task())
     monkeypatch.setattr(ray, "cancel", cancelled.append)
-    infeasible = [] if cpus < 8 else [{"CPU": 8.0}]
-    set_autoscaler(monkeypatch, AutoscalerStatus(0, infeasible, []))
-    needs = [Waiting("a trial actor", number, 0) for number in (2, cpus)]
+    infeasible = [] if cpus < 8 else [(8, 0)]
+    set_autoscaler(monkeypatch, AutoscalerStatus(0, [(cpus, 0)], infeasible, []))
+    needs = [Waiting("a trial actor", number, 0, clock=lambda: seconds[0]) for number in (2, cpus, cpus)]
     refused = pytest.raises(ValueError, match="needs 8 CPUs on one node") if infeasible else nullcontext()
     with refused:
         refuse_what_no_node_has(needs)
     assert len(cancelled) == asked
-    assert seconds == [{4: 0.0, 6: 15.0, 8: 1.0}[cpus]]
+    assert seconds == [{4: 0.0, 6: 15.0, 8: 5.0}[cpus]]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
@@ -18,29 +19,39 @@ class AutoscalerStatus:
 
     Attributes:
         num_starting: Nodes that it has asked for and that have not joined yet.
-        infeasible: Resources of each request that no node type can satisfy.
+        asked: CPUs and GPUs of each request that waits.
+        infeasible: The same of each request for which it could start no node. Either no node type has that
+            many, or there are as many nodes as it may start.
         failures: Why nodes could not be had, the newest last.
     """
 
     num_starting: int
-    infeasible: Sequence[Mapping[str, float]]
+    asked: Sequence[tuple[float, float]]
+    infeasible: Sequence[tuple[float, float]]
     failures: Sequence[str]
 
     def cannot_give(self, cpus: float, gpus: float) -> bool:
-        """Whether a request for these on one node is among the infeasible ones."""
-        return any(r.get("CPU", 0) == cpus and r.get("GPU", 0) == gpus for r in self.infeasible)
+        """Whether every request for these on one node is infeasible."""
+        return 0 < self.asked.count((cpus, gpus)) <= self.infeasible.count((cpus, gpus))
 
 
 def autoscaler_status() -> AutoscalerStatus | None:
     """The status of the connected cluster's autoscaler (version 2); None if it has none."""
     client = GcsClient(address=ray.get_runtime_context().gcs_address)
     reply = GetClusterStatusReply.FromString(client.get_cluster_status(timeout_s=_SECONDS_FOR_AN_ANSWER))
-    state = reply.autoscaling_state
+    state, demand = reply.autoscaling_state, reply.cluster_resource_state
     if not state.autoscaler_state_version:
         return None
-    gangs = [request for gang in state.infeasible_gang_resource_requests for request in gang.requests]
+    single = [r.request for r in demand.pending_resource_requests for _ in range(r.count)]
     return AutoscalerStatus(
         num_starting=len(state.pending_instances) + sum(r.count for r in state.pending_instance_requests),
-        infeasible=[dict(r.resources_bundle) for r in (*state.infeasible_resource_requests, *gangs)],
+        asked=_sizes(single, demand.pending_gang_resource_requests),
+        infeasible=_sizes(state.infeasible_resource_requests, state.infeasible_gang_resource_requests),
         failures=[request.reason for request in state.failed_instance_requests],
     )
+
+
+def _sizes(requests: Iterable[Any], gangs: Iterable[Any]) -> list[tuple[float, float]]:
+    """(CPUs, GPUs) of requests for single tasks and of those in placement groups."""
+    bundles = [r.resources_bundle for r in (*requests, *(r for gang in gangs for r in gang.requests))]
+    return [(bundle.get("CPU", 0.0), bundle.get("GPU", 0.0)) for bundle in bundles]

@@ -71,8 +71,7 @@ class Waiting:
             self._next_warning = self._clock() + _SECONDS_BETWEEN_WARNINGS
             logger.warning("%s waits for %s on one node; %s", self.what, self._needs(), _describe_nodes())
 
-    def refuse(self, status: AutoscalerStatus) -> None:
-        """Raises ValueError if an autoscaler was asked for it and says that no node type can satisfy it."""
+    def _say_what_comes(self, status: AutoscalerStatus) -> None:
         if status.cannot_give(self.cpus, self.gpus) and not self.fits_somewhere():
             raise ValueError(
                 f"{self.what} needs {self._needs()} on one node, but no node of the cluster has that many, "
@@ -80,9 +79,6 @@ class Waiting:
                 "node types, or ask for less: --threads-per-worker, --training-threads, "
                 "--ray.gpus-per-worker."
             )
-
-    def _say_what_comes(self, status: AutoscalerStatus) -> None:
-        self.refuse(status)
         nodes = _count(status.num_starting, "node") if status.num_starting else "the autoscaler"
         text = f"  waiting for {nodes}: {self.what} needs {self._needs()}{_reason(status)}"
         if text != self._said:
@@ -108,15 +104,15 @@ def refuse_what_no_node_has(needs: Iterable[Waiting]) -> None:
     Raises:
         ValueError: As Waiting.update.
     """
-    needs = [need for need in needs if not need.fits_somewhere()]
+    different = {(need.cpus, need.gpus): need for need in reversed(list(needs))}
+    needs = [need for need in different.values() if not need.fits_somewhere()]
     asked = [ray.remote(_nothing).options(num_cpus=need.cpus, num_gpus=need.gpus).remote() for need in needs]
     end = time.monotonic() + _SECONDS_FOR_A_REFUSAL
     try:
         while needs and time.monotonic() < end:
             time.sleep(1.0)
-            if status := autoscaler_status():
-                for need in needs:
-                    need.refuse(status)
+            for need in needs:
+                need.update(running=False)
             needs = [need for need in needs if not need.fits_somewhere()]
     finally:
         for ref in asked:
