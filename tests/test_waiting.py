@@ -99,10 +99,12 @@ def test_nodes_are_asked_for_before_work_needs_them(
     monkeypatch: pytest.MonkeyPatch, cpus: int, asked: bool
 ) -> None:
     seconds, cancelled = [0.0], []
+
+    def sleep(length: float) -> None:
+        seconds[0] += length
+
     monkeypatch.setattr("pipeline.ray.waiting.time.monotonic", lambda: seconds[0])
-    monkeypatch.setattr(
-        "pipeline.ray.waiting.time.sleep", lambda length: seconds.append(seconds.pop() + length)
-    )
+    monkeypatch.setattr("pipeline.ray.waiting.time.sleep", sleep)
     monkeypatch.setattr(ray, "remote", lambda _: Task())
     monkeypatch.setattr(ray, "cancel", cancelled.append)
     infeasible = [] if cpus < 8 else [(8, 0)]

@@ -72,15 +72,15 @@ class Waiting:
             logger.warning("%s waits for %s on one node; %s", self.what, self._needs(), _describe_nodes())
 
     def _say_what_comes(self, status: AutoscalerStatus) -> None:
+        reason = f" ({status.failures[-1]})" if status.failures else ""
         if status.cannot_give(self.cpus, self.gpus) and not self.fits_somewhere():
             raise ValueError(
                 f"{self.what} needs {self._needs()} on one node, but no node of the cluster has that many, "
-                f"nor has a node type that its autoscaler could start{_reason(status)}. Change the cluster's "
-                "node types, or ask for less: --threads-per-worker, --training-threads, "
-                "--ray.gpus-per-worker."
+                f"nor has a node type that its autoscaler could start{reason}. Change the cluster's node "
+                "types, or ask for less: --threads-per-worker, --training-threads, --ray.gpus-per-worker."
             )
         nodes = _count(status.num_starting, "node") if status.num_starting else "the autoscaler"
-        text = f"  waiting for {nodes}: {self.what} needs {self._needs()}{_reason(status)}"
+        text = f"  waiting for {nodes}: {self.what} needs {self._needs()}{reason}"
         if text != self._said:
             self._said = text
             say(text)
@@ -104,8 +104,8 @@ def refuse_what_no_node_has(needs: Iterable[Waiting]) -> None:
     Raises:
         ValueError: As Waiting.update.
     """
-    different = {(need.cpus, need.gpus): need for need in reversed(list(needs))}
-    needs = [need for need in different.values() if not need.fits_somewhere()]
+    first_of_size = {(need.cpus, need.gpus): need for need in reversed(list(needs))}
+    needs = [need for need in first_of_size.values() if not need.fits_somewhere()]
     asked = [ray.remote(_nothing).options(num_cpus=need.cpus, num_gpus=need.gpus).remote() for need in needs]
     end = time.monotonic() + _SECONDS_FOR_A_REFUSAL
     try:
@@ -148,10 +148,6 @@ def _describe_nodes() -> str:
 
 def _alive_nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def _reason(status: AutoscalerStatus) -> str:
-    return f" ({status.failures[-1]})" if status.failures else ""
 
 
 def _count(number: float, what: str) -> str:
