@@ -45,8 +45,7 @@ class Render:
             say(text.rstrip("\n"))
             return
         self.output.write_text(text)
-        if num_open := text.count("FILL_IN"):
-            say(f"{self.output}: {num_open} places say FILL_IN; what to write there stands beside them")
+        _say_what_is_open(self.output)
         say(f"check it: python launch.py cluster check {self.output}")
         say(f"bring it up: {bring_up(self.place, str(self.output))}")
 
@@ -64,8 +63,15 @@ class Check:
         for finding in findings:
             say(str(finding))
         if findings:
-            raise ValueError(f"{self.file} has {len(findings)} mistakes")
+            raise ValueError(f"{self.file} has mistakes: {len(findings)}")
         say(f"{self.file}: no mistakes found")
+        _say_what_is_open(self.file)
+
+
+def _say_what_is_open(file: Path) -> None:
+    lines = enumerate(file.read_text().splitlines(), start=1)
+    if numbers := [str(number) for number, line in lines if "FILL_IN" in line.partition("#")[0]]:
+        say(f"{file}: FILL_IN in lines {', '.join(numbers)}; cluster/README.md tells what to write there")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from cluster.machines import Machine, smallest_machine
 from pipeline.config.flags import flags_of
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
+from snn.datasets import DATASETS
 
 Place = Literal["aws", "gcp", "kuberay", "slurm", "sky"]
 
@@ -72,6 +73,11 @@ class ClusterRun:
         """A name that clouds and Kubernetes accept."""
         text = re.sub(r"[^a-z0-9]+", "-", self.config.name.lower()).strip("-")
         return f"autosnn-{text}"[:40].rstrip("-")
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the data set lies in a folder, and is not one that comes with the environment."""
+        return bool(DATASETS[self.config.data.dataset].folders)
 
     @property
     def gpus_per_node(self) -> int:

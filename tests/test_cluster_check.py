@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -10,6 +12,7 @@ import pytest
 import yaml
 
 from cluster.check import check_file
+from cluster.command import Check
 from cluster.render import ClusterRun, Place, render
 from pipeline.config.named import CONFIGS
 
@@ -92,6 +95,18 @@ ELSEWHERE = {
 }
 
 
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of someone who has the data and a token, and calls from a folder in it."""
+    home = tmp_path / "home"
+    (home / ".ray").mkdir(parents=True)
+    (home / ".ray" / "auth_token").touch(mode=0o600)
+    (home / "data").mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
+    return home
+
+
 @pytest.fixture
 def crd(tmp_path: Path) -> Path:
     """The definition that AUTOSNN_RAYJOB_CRD names, or a small part of it."""
@@ -122,6 +137,33 @@ def test_seeded_mistake_is_named_with_its_line(
     changed = text[: text.index(right)].count("\n") + 1 + right.startswith("\n")
     assert named.line == changed + ELSEWHERE.get(key, 0)
     assert str(named).startswith(f"{file}:{named.line}: ") and named.expected and named.got and named.cure
+
+
+def test_places_to_fill_in_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text(render("kuberay", RUN))
+    Check(file).run()
+    [first, second] = re.findall(r"\d+", capsys.readouterr().out.partition("FILL_IN in lines ")[2])
+    lines = file.read_text().splitlines()
+    assert "image:" in lines[int(first) - 1] and "storageClassName:" in lines[int(second) - 1]
+
+
+@pytest.mark.parametrize("place", ["aws", "gcp", "sky"])
+def test_file_that_this_machine_lacks_is_named(tmp_path: Path, machine: Path, place: Place) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text(render(place, RUN))
+    (machine / "data").rmdir()
+    [finding] = check_file(file)
+    assert finding.key == "file_mounts.~/data" and finding.got == "nothing at 'data'"
+    file.write_text(render(place, dataclasses.replace(RUN, config=CONFIGS["demo"])))
+    assert check_file(file) == [], "the data of the demo come with the environment"
+    token = machine / ".ray" / "auth_token"
+    token.chmod(0o644)
+    [finding] = check_file(file)
+    assert finding.got == "-rw-r--r--" and finding.cure == "chmod 600 ~/.ray/auth_token"
+    token.unlink()
+    [finding] = check_file(file)
+    assert finding.got == "nothing at '~/.ray/auth_token'" and "--generate" in finding.cure
 
 
 @pytest.mark.parametrize(

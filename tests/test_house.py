@@ -95,7 +95,7 @@ MAY_IMPORT |= {
     | {"pipeline.training", "pipeline.search", "pipeline.report"},
     "cluster": {
         "pipeline.config", "pipeline.console", "pipeline.ray", "pipeline.node_facts",
-        "pipeline.node_check", "cluster.check",
+        "pipeline.node_check", "snn.datasets", "cluster.check",
     },
     "cluster.check": set(),
 }  # fmt: skip

@@ -81,7 +81,6 @@ def cloud(tmp_path: Path) -> Iterator[tuple[ToyCloud, Launcher]]:
     (home / ".ray").mkdir(parents=True)
     (home / ".ray" / "auth_token").touch(mode=0o600)
     (home / ".ray" / "auth_token").write_text(secrets.token_hex(32))
-    (home / "data").mkdir()
     key = make_key(tmp_path)
     with network() as lab:
         machines = ToyCloud(lambda name: SshHost(lab, name, key))
@@ -91,7 +90,6 @@ def cloud(tmp_path: Path) -> Iterator[tuple[ToyCloud, Launcher]]:
             values["auth"] = {"ssh_user": "root", "ssh_private_key": str(key)}
             values |= {"worker_setup_commands": [], "initialization_commands": [], "cluster_synced_files": []}
             values["idle_timeout_minutes"] = 0.1
-            values["file_mounts"]["~/data"] = str(home / "data")
             values["head_start_ray_commands"][-1] = (
                 f"PYTHONPATH={ROOT}/tests AUTOSCALER_UPDATE_INTERVAL_S=1 "
                 + values["head_start_ray_commands"][-1]

@@ -26,14 +26,20 @@ def cluster() -> Iterator[RayHosts]:
         yield hosts
 
 
-def run(cluster: RayHosts, tmp_path: Path, address: str, **environment: str) -> str:
-    """What a driver says that cannot join."""
+def run_and_read(cluster: RayHosts, tmp_path: Path, address: str, **environment: str) -> str:
+    """All that a driver says that cannot join."""
     command = [sys.executable, str(ROOT / "launch.py"), "run", "demo", "--run-dir", str(tmp_path / "run")]
     done = cluster.head.run(
         [*command, "--ray.address", address], {**cluster.environment, **environment}, check=False
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stdout + done.stderr
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return done.stderr
+
+
+def run(cluster: RayHosts, tmp_path: Path, address: str, **environment: str) -> str:
+    """The error of a driver that cannot join."""
+    errors = run_and_read(cluster, tmp_path, address, **environment).splitlines()
+    [line] = [line for line in errors if line.startswith("error: ")]
     return line
 
 
@@ -46,6 +52,15 @@ def test_wrong_token_is_named(cluster: RayHosts, tmp_path: Path) -> None:
     assert "does not accept the token of RAY_AUTH_TOKEN" in line and "1111" not in line
     line = run(cluster, tmp_path, cluster.address, RAY_AUTH_MODE="disabled")
     assert "which sends none (RAY_AUTH_MODE is 'disabled')" in line
+
+
+def test_token_for_all_eyes_is_warned_of(cluster: RayHosts, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("0" * 64)
+    for mode, warned in ((0o644, True), (0o600, False)):
+        token.chmod(mode)
+        errors = run_and_read(cluster, tmp_path, cluster.address, RAY_AUTH_TOKEN_PATH=str(token))
+        assert (f"can read the cluster's token, '{token}'" in errors) == warned
 
 
 def test_missing_token_is_named(cluster: RayHosts, tmp_path: Path) -> None:

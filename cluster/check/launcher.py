@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from cluster.check.document import Document
 from cluster.check.finding import Finding
+from cluster.check.mounts import mount_findings
 from cluster.check.schema import schema_findings, unknown_keys
 
 _DESCRIBED = "Ray's documentation of the cluster launcher lists the keys."
@@ -20,6 +21,7 @@ def check_launcher(document: Document) -> list[Finding]:
         *_instances(document),
         *_nodes(document),
         *_security(document),
+        *mount_findings(document),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cluster.check.document import Document
 from cluster.check.finding import Finding
+from cluster.check.mounts import mount_findings
 from cluster.check.schema import schema_findings
 
 _TEXT = {"type": "string"}
@@ -43,6 +44,7 @@ _SCHEMA = {
 def check_sky(document: Document) -> list[Finding]:
     """The mistakes of a SkyPilot task."""
     findings = list(schema_findings(document, _SCHEMA, "SkyPilot's documentation lists the keys."))
+    findings += mount_findings(document)
     if document.get("resources", "ports"):
         findings.append(
             document.finding(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,8 @@ from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
 from pipeline.interruption import ask_to_be_resumed, catch_signals
+
+logger = logging.getLogger(__name__)
 
 _SECONDS_TO_ANSWER = 10.0
 _START = "Start one (cluster/README.md), or leave --ray.address out to use this machine alone."
@@ -33,7 +37,7 @@ def joined_ray(address: str, options: Mapping[str, Any]) -> Iterator[None]:
     """
     ask_to_be_resumed()
     if not address.startswith("ray://"):
-        _check_token_exists()
+        _check_token()
         _check_answers(address, _find(address))
     try:
         ray.init(address=address, **options)
@@ -57,15 +61,22 @@ def _find(address: str) -> str:
     return str(found)
 
 
-def _check_token_exists() -> None:
+def _check_token() -> None:
     """Raises FileNotFoundError if Ray would look for a token in vain; it would abort the process."""
     if os.environ.get("RAY_AUTH_MODE", "token") != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
-    if not _token_file().is_file():
+    token = _token_file()
+    if not token.is_file():
         raise FileNotFoundError(
-            f"The cluster's token is missing: there is no file '{_token_file()}' "
+            f"The cluster's token is missing: there is no file '{token}' "
             "(RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token). Copy it from the cluster's head, and keep it to "
             "yourself (chmod 600). A cluster without a token is joined with RAY_AUTH_MODE=disabled."
+        )
+    if stat.S_IMODE(token.stat().st_mode) & (stat.S_IRGRP | stat.S_IROTH):
+        logger.warning(
+            "other users of this machine can read the cluster's token, '%s': chmod 600 it; make a new one if "
+            "they may have",
+            token,
         )
 
 
