@@ -145,7 +145,7 @@ def test_places_to_fill_in_are_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     Check(file).run()
     [first, second] = re.findall(r"\d+", capsys.readouterr().out.partition("FILL_IN in lines ")[2])
     lines = file.read_text().splitlines()
-    assert "image:" in lines[int(first) - 1] and "storageClassName:" in lines[int(second) - 1]
+    assert "storageClassName:" in lines[int(first) - 1] and "image:" in lines[int(second) - 1]
 
 
 @pytest.mark.parametrize("place", ["aws", "gcp", "sky"])
