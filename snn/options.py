@@ -10,7 +10,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 NeuronName = Literal["IF", "LIF", "PLIF"]
 EngineName = Literal["auto", "event_driven", "dense"]
 Precision = Literal["float32", "bfloat16"]
+StatisticsName = Literal["stored", "recalibrated"]
 Schedule = Literal["constant", "cosine"]
+PathSampling = Literal["uniform", "fair", "sandwich"]
+LossName = Literal["mse", "cross_entropy", "tet"]
 BinBy = Literal["time", "count"]
 EventValues = Literal["count", "normalised"]
 

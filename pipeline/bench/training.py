@@ -71,7 +71,7 @@ def _ours(
     trainer = Trainer(
         copy.deepcopy(subject.network),
         samples,
-        lambda _rng: next(path),
+        lambda _rng: (next(path),),
         epochs=subject.config.supernet.epochs,
         batch_size=batch_size,
         learning_rate=subject.config.supernet.learning_rate,

@@ -21,7 +21,7 @@ from pipeline.training.outcome import BestHeldOutEpoch, LastEpoch, Outcome, Outc
 from pipeline.training.plan import TrainingPlan
 from snn.data.sample_set import SampleSet
 from snn.model.network import num_parameters
-from snn.search_space import Architecture
+from snn.training.paths import path_sampler
 from snn.training.trainer import EpochMeans, Trainer
 
 _SECONDS_BETWEEN_EVENTS = 1.0
@@ -136,15 +136,18 @@ class _Training:
 
     def _make_trainer(self, samples: SampleSet) -> Trainer:
         plan, space = self.plan, self.plan.config.network.search_space()
-        fixed: Architecture | None = plan.architecture
+        child = plan.architecture
         return Trainer(
             self.network,
             samples,
-            lambda rng: fixed or space.sample(rng),
+            path_sampler(plan.sampling, space) if child is None else lambda _: (child,),
             epochs=plan.epochs,
             batch_size=plan.batch_size,
             learning_rate=plan.learning_rate,
             schedule=plan.schedule,
+            loss=plan.loss,
+            spike_penalty=plan.spike_penalty,
+            average=plan.average,
             seed=plan.seed,
             device=self.device,
         )
@@ -181,7 +184,7 @@ class _Training:
 
     def _finish(self) -> Trained:
         start, cpu_start = time.perf_counter(), time.process_time()
-        outcome = self.outcome_of.finish(self.network, self.trainer.epoch)
+        outcome = self.outcome_of.finish(self.trainer.result, self.trainer.epoch)
         self._charge(start, cpu_start)
         return Trained(
             outcome=outcome,

@@ -20,6 +20,7 @@ from snn.fitness import Evaluation, TimeCourse
 from snn.model.network import SpikingNetwork
 from snn.model.time_course import measure_time_course
 from snn.search_space import Architecture
+from snn.training.statistics import debias_statistics
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class OutcomeOf(Protocol):
 class LastEpoch:
     """Of the super-network: its weights after the last epoch; nothing is measured on D_val.
 
+    Its stored statistics are averages of what each block saw, without their initial values.
+
     Args:
         data: Samples of the run.
     """
@@ -71,7 +74,9 @@ class LastEpoch:
         return {}
 
     def finish(self, network: SpikingNetwork, epoch: int) -> Outcome:
-        return Outcome(_on_cpu(_copied(network)), epoch)
+        weights = _on_cpu(_copied(network))
+        debias_statistics(weights)
+        return Outcome(weights, epoch)
 
     def state(self) -> Any:
         return None

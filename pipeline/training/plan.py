@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.config.tree import Config
-from snn.options import Schedule
+from snn.options import LossName, PathSampling, Schedule
 from snn.search_space import Architecture
 
 
@@ -16,12 +16,16 @@ class TrainingPlan:
     Attributes:
         config: The run's settings, for data and network.
         number: Number of the retrained network; None for the super-network.
-        architecture: The child that is trained; None trains a random path of the super-network each step.
+        architecture: The child that is trained; None trains random paths of the super-network.
         seed: Seed of the initial weights, of the order of samples, of augmentation and paths.
         epochs: Passes over the training samples.
         batch_size: Samples per step.
         learning_rate: Step size of Adam.
         schedule: Course of the learning rate.
+        sampling: Paths of a step, for the super-network.
+        loss: Loss of the votes.
+        spike_penalty: Weight of the firing rate in the loss.
+        average: Decay of the moving average of the weights; 0 is none.
         checkpoint_every: Epochs between checkpoints.
     """
 
@@ -33,6 +37,10 @@ class TrainingPlan:
     batch_size: int
     learning_rate: float
     schedule: Schedule
+    sampling: PathSampling
+    loss: LossName
+    spike_penalty: float
+    average: float
     checkpoint_every: int
 
 
@@ -47,7 +55,11 @@ def plan_supernet(config: Config) -> TrainingPlan:
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
-        schedule="constant",
+        schedule=settings.learning_rate_schedule,
+        sampling=settings.path_sampling,
+        loss=settings.loss,
+        spike_penalty=settings.spike_penalty,
+        average=settings.average,
         checkpoint_every=settings.checkpoint_every,
     )
 
@@ -64,5 +76,9 @@ def plan_retraining(config: Config, number: int, architecture: Architecture, see
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         schedule=settings.learning_rate_schedule,
+        sampling="uniform",
+        loss=settings.loss,
+        spike_penalty=settings.spike_penalty,
+        average=0.0,
         checkpoint_every=settings.checkpoint_every,
     )

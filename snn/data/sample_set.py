@@ -33,6 +33,10 @@ class SampleSet:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def largest_share(self) -> float:
+        """Share of the most frequent class, in [0, 1]: the accuracy of always naming it."""
+        return float(np.bincount(self.labels[self.indices]).max() / len(self))
+
     def batch(
         self, indices: NDArray[np.int64], device: torch.device, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:

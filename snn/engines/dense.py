@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +31,13 @@ class DenseNetwork:
     Args:
         network: The network to evaluate, on the device it is to run on; it is copied.
         precision: Format of weights and potentials.
+        norms_apart: Leave the batch norms of the body as they are.
     """
 
-    def __init__(self, network: SpikingNetwork, *, precision: Precision = "float32") -> None:
-        self.network = folded(network).to(getattr(torch, precision))
+    def __init__(
+        self, network: SpikingNetwork, *, precision: Precision = "float32", norms_apart: bool = False
+    ) -> None:
+        self.network = folded(network, norms_apart=norms_apart).to(getattr(torch, precision))
         self.dtype = getattr(torch, precision)
         self.time_steps = network.time_steps
         self.chunk_size = sys.maxsize
@@ -40,7 +45,7 @@ class DenseNetwork:
         self._record = SpikeRecord()
         count_into(self._record, self.network)
 
-    def forks(self, _number: int) -> list[DenseNetwork]:
+    def forks(self, number: int) -> list[Self]:
         """Only this network: torch has its own threads."""
         return [self]
 
@@ -48,13 +53,15 @@ class DenseNetwork:
         return self._counted(self.network.encode(to_memory_format(inputs.to(self.dtype))))
 
     def run(self, part: str, block: str, spikes: Tensor) -> Fired:
-        module = self.network.body[part]
-        chosen = module[block] if isinstance(module, nn.ModuleDict) else module
-        return self._counted(chosen(spikes))
+        return self._counted(self._module(part, block)(spikes))
 
     def decide(self, spikes: Tensor) -> Predicted:
         votes = self.network.decide(spikes)
         return Predicted(predictions(votes), self._counted(votes))
+
+    def _module(self, part: str, block: str) -> nn.Module:
+        module = self.network.body[part]
+        return module[block] if isinstance(module, nn.ModuleDict) else module
 
     def _counted(self, spikes: Tensor) -> Fired:
         counts: Counts = {}
@@ -66,11 +73,62 @@ class DenseNetwork:
         return Fired(spikes, counts)
 
 
+class MeasuringDenseNetwork(DenseNetwork):
+    """Implements `snn.engines.recalibration.MeasuringEngine`.
+
+    Args:
+        network: As for DenseNetwork; likewise `precision`. Batch norms stay in float32.
+    """
+
+    def __init__(self, network: SpikingNetwork, *, precision: Precision = "float32") -> None:
+        super().__init__(network, precision=precision, norms_apart=True)
+        for norm in _norms(self.network):
+            norm.float()
+
+    def measure(self, part: str, block: str, spikes: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        module = self._module(part, block)
+        statistics: list[tuple[Tensor, Tensor]] = []
+        for norm in (norms := _norms(module)):
+            norm.register_forward_pre_hook(_measuring(statistics))
+            norm.train()  # it normalises with the statistics of its input
+        following = module(spikes)
+        for norm in norms:
+            norm._forward_pre_hooks.clear()
+            norm.eval()
+        self._record.clear()
+        return statistics, following
+
+    def run_with(
+        self, part: str, block: str, statistics: list[tuple[Tensor, Tensor]], spikes: Tensor
+    ) -> Fired:
+        for norm, (mean, variance) in zip(_norms(self._module(part, block)), statistics, strict=True):
+            norm.running_mean, norm.running_var = mean, variance
+        return self.run(part, block, spikes)
+
+
+def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    return [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
+
+
+def _measuring(statistics: list[tuple[Tensor, Tensor]]) -> Callable[[nn.Module, tuple[Tensor]], None]:
+    """A hook that adds mean and variance of each channel of a norm's input."""
+
+    def measure(_norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        variance, mean = torch.var_mean(inputs[0].float(), dim=(0, 2, 3), correction=0)
+        statistics.append((mean, variance))
+
+    return measure
+
+
 @torch.no_grad()
-def folded(network: SpikingNetwork) -> SpikingNetwork:
-    """A channels-last copy in evaluation mode, with each batch norm folded into its convolution."""
+def folded(network: SpikingNetwork, *, norms_apart: bool = False) -> SpikingNetwork:
+    """A channels-last copy in evaluation mode, with each batch norm folded into its convolution.
+
+    With `norms_apart` those of the body are left as they are.
+    """
     result = copy.deepcopy(network).eval().requires_grad_(False)
-    for module in result.modules():
+    kept = set(result.body.modules()) if norms_apart else set()
+    for module in set(result.modules()) - kept:
         if isinstance(module, ConvNorm | SkipConnection) and isinstance(module.conv, nn.Conv2d):
             weight, bias = fold_norm(module.conv.weight, module.norm)
             _set_affine(module.conv, weight, bias)

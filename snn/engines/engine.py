@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snn.engines.dense import DENSE_VERSION, DenseNetwork
+from snn.engines.dense import DENSE_VERSION, DenseNetwork, MeasuringDenseNetwork
 from snn.engines.device import Device
 from snn.engines.event_driven import (
     EVENT_DRIVEN_VERSION,
@@ -24,6 +24,7 @@ from snn.engines.event_driven import (
     check_fits_kernels,
     fits_kernels,
 )
+from snn.engines.event_statistics import MeasuringEventDrivenNetwork
 from snn.engines.event_weights import fold
 from snn.engines.inference import InferenceNetwork
 from snn.engines.recalibration import RecalibratedNetwork
@@ -44,7 +45,7 @@ class EngineSpec:
         num_threads: CPU threads.
         precision: Format of weights and membrane potentials; `event_driven` has float32 only.
         recalibrate: Number of calibration samples on which each architecture's batch-norm statistics are
-            measured; 0 uses the stored statistics, as `dense` always does.
+            measured; 0 uses the stored statistics.
 
     Raises:
         ValueError: The engine does not support a setting.
@@ -57,13 +58,6 @@ class EngineSpec:
     recalibrate: int = 0
 
     def __post_init__(self) -> None:
-        if self.recalibrate and self.name == "dense":
-            raise ValueError(
-                f"search.recalibrate is {self.recalibrate}, but candidates would be evaluated by the dense "
-                "engine (workers have GPUs, there is no C compiler, or the samples are too large for the "
-                "event-driven one), which uses stored statistics only. Use --search.recalibrate 0 or, unless "
-                "the samples are too large, --search.engine event_driven and --ray.gpus-per-worker 0."
-            )
         if self.precision != "float32" and self.name == "event_driven":
             raise ValueError(
                 f"search.precision is '{self.precision}', but candidates would be evaluated by the "
@@ -95,6 +89,7 @@ class EngineSpec:
         if self.name == "event_driven":
             return common | {"recalibrate": self.recalibrate}
         facts = common | {
+            "recalibrate": self.recalibrate,
             "precision": self.precision,
             "batch_size": self.batch_size,
             "num_threads": self.num_threads,
@@ -169,10 +164,14 @@ def load_engine(
     """
     assert (calibration is not None) == (spec.recalibrate > 0)
     if spec.name == "event_driven":
-        event_driven = EventDrivenNetwork(network, arrays)
-        return event_driven if calibration is None else RecalibratedNetwork(event_driven, calibration.cpu())
+        if calibration is None:
+            return EventDrivenNetwork(network, arrays)
+        return RecalibratedNetwork(MeasuringEventDrivenNetwork(network, arrays), calibration.cpu())
     network.load_state_dict(as_tensors(arrays), assign=True)
-    return DenseNetwork(network.to(device), precision=spec.precision)
+    if calibration is None:
+        return DenseNetwork(network.to(device), precision=spec.precision)
+    dense = MeasuringDenseNetwork(network.to(device), precision=spec.precision)
+    return RecalibratedNetwork(dense, calibration.to(device))
 
 
 def make_inference(

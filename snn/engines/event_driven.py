@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -127,7 +127,7 @@ class EventDrivenNetwork:
         assert stem is not None
         self.stem_macs = stem.num_neurons * network.input_shape[0] * 9
 
-    def forks(self, number: int) -> list[EventDrivenNetwork]:
+    def forks(self, number: int) -> list[Self]:
         """Networks to run in `number` threads: the weights are shared, the working memory is not."""
         return [self._with_own_memory() for _ in range(number)]
 
@@ -160,7 +160,7 @@ class EventDrivenNetwork:
         votes = kernels.count_votes(fired.spikes, VOTERS_PER_CLASS)
         return Predicted(torch.from_numpy(votes.argmax(1)), fired)
 
-    def _with_own_memory(self) -> EventDrivenNetwork:
+    def _with_own_memory(self) -> Self:
         fork = copy.copy(self)
         fork.workspace = Workspace()
         return fork

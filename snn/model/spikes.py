@@ -42,16 +42,24 @@ class SpikeRecord:
         """Spikes of each sample, summed over T and all counted modules, [N]."""
         return torch.stack([counts.sum(0) for counts in self.counts.values()]).sum(0)
 
+    def firing_rate(self) -> Tensor:
+        """Spikes per counted neuron and time step, in [0, 1]; a scalar."""
+        time_steps = len(next(iter(self.counts.values())))
+        return self.per_sample().mean() / (sum(self.neurons.values()) * time_steps)
+
     def clear(self) -> None:
         self.counts.clear()
         self.neurons.clear()
 
 
 @contextmanager
-def record_spikes(network: nn.Module) -> Iterator[SpikeRecord]:
-    """Records the spikes of `network` while open; a forward pass overwrites what its modules recorded."""
+def record_spikes(network: nn.Module, *, gradients: bool = False) -> Iterator[SpikeRecord]:
+    """Records the spikes of `network` while open; a forward pass overwrites what its modules recorded.
+
+    With `gradients` the counts are differentiable, through the neurons' surrogate.
+    """
     record = SpikeRecord()
-    handles = count_into(record, network)
+    handles = count_into(record, network, gradients=gradients)
     try:
         yield record
     finally:
@@ -59,13 +67,14 @@ def record_spikes(network: nn.Module) -> Iterator[SpikeRecord]:
             handle.remove()
 
 
-def count_into(record: SpikeRecord, network: nn.Module) -> list[RemovableHandle]:
+def count_into(record: SpikeRecord, network: nn.Module, *, gradients: bool = False) -> list[RemovableHandle]:
     """Makes every forward pass of a counted module write into `record`, until the handles are removed."""
 
     def hook(name: str) -> Any:
         def count(_module: nn.Module, _inputs: Any, spikes: Tensor) -> None:
             feature_dims = tuple(range(2, spikes.dim()))  # flattening channels-last planes would copy them
-            record.counts[name] = spikes.detach().sum(feature_dims, dtype=torch.float32)
+            counted = spikes if gradients else spikes.detach()
+            record.counts[name] = counted.sum(feature_dims, dtype=torch.float32)
             record.neurons[name] = spikes[0, 0].numel()
 
         return count

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from snn.data.sample_set import SampleSet
 from snn.model.network import SpikingNetwork, firing_rates, to_memory_format
 from snn.model.spikes import record_spikes
-from snn.options import Schedule
+from snn.options import LossName, Schedule
 from snn.search_space import Architecture
+from snn.training.losses import LOSSES
+from snn.training.paths import NextPaths
 
 
 class TrainingDiverged(RuntimeError):
@@ -37,22 +39,23 @@ class EpochMeans:
 
 
 class Trainer:
-    """Trains a spiking network with Adam on the mean squared error of its firing rates.
+    """Trains a spiking network with Adam.
 
-        L = mean over N and K of (r_k - y_k) ** 2
-
-    with r_k the firing rate of class k and y the one-hot label (paper section 5.1).
-    Differs from the official code: Adam does not update blocks off the sampled path at all, and paths are
+    Each step takes one or more paths through the network on the same batch and adds up their gradients.
+    Differs from the official code: Adam does not update blocks off the sampled paths at all, and paths are
     drawn from a generator that is part of the training state.
 
     Args:
         network: The network to train, already initialised.
         samples: Training samples; `prepare` may augment them.
-        next_architecture: Draws the path of a step from the trainer's own generator.
+        next_paths: Draws the paths of a step from the trainer's own generator.
         epochs: Total number of epochs, for the cosine schedule.
         batch_size: N of a step; a last incomplete batch is used too unless it has only one sample.
         learning_rate: Step size of Adam.
         schedule: "constant" or "cosine" (to zero at the end).
+        loss: Loss of the votes; the paper's is "mse".
+        spike_penalty: Weight of the firing rate, in [0, 1], that is added to the loss.
+        average: Decay of the exponential moving average of the weights over the steps, in [0, 1); 0 is none.
         seed: Seed of the sample order, the augmentation and the paths.
         device: The device that holds the network.
     """
@@ -61,28 +64,36 @@ class Trainer:
         self,
         network: SpikingNetwork,
         samples: SampleSet,
-        next_architecture: Callable[[random.Random], Architecture],
+        next_paths: NextPaths,
         *,
         epochs: int,
         batch_size: int,
         learning_rate: float,
         schedule: Schedule = "constant",
+        loss: LossName = "mse",
+        spike_penalty: float = 0.0,
+        average: float = 0.0,
         seed: int,
         device: torch.device,
     ) -> None:
         self.network = network
         self.samples = samples
-        self.next_architecture = next_architecture
+        self.next_paths = next_paths
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.schedule = schedule
+        self.loss = LOSSES[loss]
+        self.spike_penalty = spike_penalty
         self.device = device
         self.epoch = 0
         self.rng = random.Random(seed)
         self.order = np.random.Generator(np.random.PCG64(seed))
         self.augmentation = torch.Generator().manual_seed(seed)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
+        self.averaged: AveragedModel | None = None
+        if average:
+            self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(average))
 
     def train_epoch(self) -> Generator[int, None, EpochMeans]:
         """Trains one epoch; yields after each step the number of samples processed, returns the means.
@@ -126,6 +137,7 @@ class Trainer:
             "rng": self.rng.getstate(),
             "order": self.order.bit_generator.state,
             "augmentation": self.augmentation.get_state(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -137,17 +149,34 @@ class Trainer:
         self.rng.setstate((version, tuple(internal), gauss))
         self.order.bit_generator.state = state["order"]
         self.augmentation.set_state(state["augmentation"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+
+    @property
+    def result(self) -> SpikingNetwork:
+        """The network with the averaged weights, or the trained one itself."""
+        return self.network if self.averaged is None else cast(SpikingNetwork, self.averaged.module)
 
     def _step(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        architecture = self.next_architecture(self.rng)
+        """Sums over the samples of loss, correct predictions and spikes; means over the paths."""
+        paths, inputs = self.next_paths(self.rng), to_memory_format(inputs)
         self.optimizer.zero_grad(set_to_none=True)
-        with record_spikes(self.network) as record:
-            rates_NK = firing_rates(self.network(to_memory_format(inputs), architecture))
-        loss = F.mse_loss(rates_NK, F.one_hot(labels, rates_NK.shape[1]).to(rates_NK.dtype))
-        loss.backward()
+        sums = torch.stack([self._add_gradients(path, inputs, labels) for path in paths])
         self.optimizer.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
+        return sums.mean(0)
+
+    def _add_gradients(self, path: Architecture, inputs: Tensor, labels: Tensor) -> Tensor:
+        penalty = self.spike_penalty
+        with record_spikes(self.network, gradients=penalty > 0) as record:
+            votes = self.network(inputs, path)
+        loss = self.loss(votes, labels)
+        if penalty:
+            loss = loss + penalty * record.firing_rate()
+        loss.backward()
         with torch.no_grad():
-            correct = (rates_NK.argmax(1) == labels).sum()
+            correct = (firing_rates(votes).argmax(1) == labels).sum()
             return torch.stack([loss.double() * len(labels), correct, record.per_sample().double().sum()])
 
     def _set_learning_rate(self, epoch_fraction: float) -> None:
