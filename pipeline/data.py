@@ -69,6 +69,13 @@ class RunData:
         )
         return self._train_set(indices[chosen])
 
+    def calibration_inputs(self, number: int) -> Tensor | None:
+        """The first inputs of D_train without augmentation, to measure statistics on; None for none."""
+        if not number:
+            return None
+        samples = self.supernet_train()
+        return samples.batch(samples.indices[:number], torch.device("cpu"))[0]
+
     def retrain_train(self) -> SampleSet:
         """The used training samples without those held out to choose an epoch."""
         return self._train_set(self._retrain_split[0])

@@ -11,10 +11,11 @@ import pytest
 import torch
 from toys import make_active_network, make_batch, require_kernels
 
-from snn.engines.dense import DenseNetwork
+from snn.engines.dense import DenseNetwork, MeasuringDenseNetwork
 from snn.engines.device import Device, find_cpu
 from snn.engines.engine import EngineSpec, choose_engine, load_engine, make_inference, pack_weights
-from snn.engines.event_driven import EVENT_DRIVEN_VERSION, EventDrivenNetwork
+from snn.engines.event_driven import EVENT_DRIVEN_VERSION
+from snn.engines.event_statistics import MeasuringEventDrivenNetwork
 from snn.engines.event_weights import fold
 from snn.engines.inference import InferenceNetwork
 from snn.engines.recalibration import RecalibratedNetwork
@@ -29,7 +30,15 @@ SETTINGS = {"batch_size": 8, "num_threads": 1}
 EVENT_DRIVEN = EngineSpec(name="event_driven", **SETTINGS)
 RECALIBRATED = replace(EVENT_DRIVEN, recalibrate=8)
 DENSE = EngineSpec(name="dense", **SETTINGS)
-SPECS = (EVENT_DRIVEN, RECALIBRATED, DENSE, replace(DENSE, precision="bfloat16"))
+BFLOAT16 = replace(DENSE, precision="bfloat16")
+SPECS = (
+    EVENT_DRIVEN,
+    RECALIBRATED,
+    DENSE,
+    replace(DENSE, recalibrate=8),
+    BFLOAT16,
+    replace(BFLOAT16, recalibrate=8),
+)
 CPU = torch.device("cpu")
 GPU = Device("cuda", "NVIDIA H100 80GB HBM3")
 ARCHITECTURES = [Architecture((block,) * 5) for block in AUTOSNN_BLOCKS]
@@ -145,8 +154,6 @@ def test_auto_is_event_driven_only_on_a_cpu_with_a_compiler(monkeypatch: pytest.
 
 
 def test_setting_that_the_chosen_engine_does_not_support_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"search\.recalibrate is 9.*--ray\.gpus-per-worker 0"):
-        choose_engine("auto", "cuda", make_active_network(), recalibrate=9, **SETTINGS)
     with pytest.raises(ValueError, match=r"'bfloat16'.*--search\.engine dense"):
         choose_engine("auto", "cpu", make_active_network(), precision="bfloat16", **SETTINGS)
 
@@ -155,10 +162,13 @@ def test_setting_that_the_chosen_engine_does_not_support_is_refused() -> None:
 def test_packed_weights_are_all_a_worker_needs(spec: EngineSpec) -> None:
     network = make_active_network()
     if spec.recalibrate:
-        event_driven = EventDrivenNetwork(network, fold(network, norms_apart=True))
-        expected: InferenceNetwork = RecalibratedNetwork(
-            event_driven, make_batch(network, spec.recalibrate)[0]
+        calibration = make_batch(network, spec.recalibrate)[0]
+        measuring = (
+            MeasuringDenseNetwork(network, precision=spec.precision)
+            if spec.name == "dense"
+            else MeasuringEventDrivenNetwork(network, fold(network, norms_apart=True))
         )
+        expected: InferenceNetwork = RecalibratedNetwork(measuring, calibration)
     else:
         expected = make_inference(network, spec.name, precision=spec.precision)
     result = loaded(spec, network)
@@ -214,7 +224,8 @@ def test_identity_of_the_dense_engine_is_all_that_rounding_depends_on(
         DENSE.identity(replace(GPU, name="NVIDIA H200")),
         replace(DENSE, batch_size=9).identity(cpu),
         replace(DENSE, num_threads=9).identity(cpu),
-        replace(DENSE, precision="bfloat16").identity(cpu),
+        BFLOAT16.identity(cpu),
+        replace(DENSE, recalibrate=8).identity(cpu),
         EVENT_DRIVEN.identity(cpu),
     ]
     monkeypatch.setattr(torch, "__version__", "1.0")

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from toys import make_active_network, make_batch, require_kernels
 
-from snn.engines.event_driven import EventDrivenNetwork
+from snn.engines.dense import MeasuringDenseNetwork
+from snn.engines.event_statistics import MeasuringEventDrivenNetwork
 from snn.engines.event_weights import fold
 from snn.engines.recalibration import RecalibratedNetwork
 from snn.engines.trie import evaluate_architectures
@@ -20,8 +21,16 @@ from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
 require_kernels()
 
 
-def recalibrated(network: SpikingNetwork, calibration: torch.Tensor) -> RecalibratedNetwork:
-    return RecalibratedNetwork(EventDrivenNetwork(network, fold(network, norms_apart=True)), calibration)
+def recalibrated(
+    network: SpikingNetwork, calibration: torch.Tensor, engine: str = "event_driven"
+) -> RecalibratedNetwork:
+    if engine == "dense":
+        return RecalibratedNetwork(MeasuringDenseNetwork(network), calibration)
+    arrays = fold(network, norms_apart=True)
+    return RecalibratedNetwork(MeasuringEventDrivenNetwork(network, arrays), calibration)
+
+
+both_engines = pytest.mark.parametrize("engine", ["event_driven", "dense"])
 
 
 def recalibrated_by_torch(network: SpikingNetwork, architecture: Architecture, calibration: torch.Tensor):
@@ -37,14 +46,17 @@ def recalibrated_by_torch(network: SpikingNetwork, architecture: Architecture, c
     return changed.eval()
 
 
+@both_engines
 @pytest.mark.parametrize("backbone", ["AutoSNN", "SNN_3"])
-def test_statistics_equal_those_of_a_training_pass_on_the_calibration_samples(backbone: str) -> None:
+def test_statistics_equal_those_of_a_training_pass_on_the_calibration_samples(
+    backbone: str, engine: str
+) -> None:
     network = make_active_network(backbone)
     calibration, (inputs, labels) = make_batch(network, 40)[0], make_batch(network, 12)
     space = SearchSpace(len(network.backbone.layers))
     for architecture in [space.sample(random.Random(i)) for i in range(4)]:
         result = evaluate_architectures(
-            recalibrated(network, calibration), [architecture], [(inputs, labels)]
+            recalibrated(network, calibration, engine), [architecture], [(inputs, labels)]
         )[0]
         expected = evaluate_architectures(
             recalibrated_by_torch(network, architecture, calibration), [architecture], [(inputs, labels)]
@@ -67,12 +79,15 @@ def test_results_do_not_depend_on_sharing_batches_or_threads() -> None:
     assert alone == expected
 
 
-def test_later_architectures_reuse_the_statistics_of_measured_prefixes() -> None:
+@both_engines
+def test_later_architectures_reuse_the_statistics_of_measured_prefixes(engine: str) -> None:
     network = make_active_network()
     calibration, (inputs, labels) = make_batch(network, 30)[0], make_batch(network, 5)
-    prepared = recalibrated(network, calibration)
+    prepared = recalibrated(network, calibration, engine)
     first, second = Architecture(("SRB_k3",) * 5), Architecture(("SRB_k3",) * 3 + ("SCB_k5",) * 2)
     evaluate_architectures(prepared, [first], [(inputs, labels)])
     later = evaluate_architectures(prepared, [first, second], [(inputs, labels)])
-    fresh = evaluate_architectures(recalibrated(network, calibration), [first, second], [(inputs, labels)])
+    fresh = evaluate_architectures(
+        recalibrated(network, calibration, engine), [first, second], [(inputs, labels)]
+    )
     assert later == fresh

@@ -53,9 +53,11 @@ ALLOWED: dict[str, dict[Any, str]] = {
         1e308: "a budget that every network keeps",
         1e-50: "a budget that no network keeps: the one with the fewest spikes is chosen",
     },
+    "supernet.average": {1e-50: "averages next to nothing"},
+    "supernet.spike_penalty": {1e-50: "penalises next to nothing"},
+    "retrain.spike_penalty": {1e-50: "penalises next to nothing"},
     "search.num_mutants": {0: NONE_OF_THEM},
     "search.mutation_probability": {1e-50: "mutants are bred again and random ones replace them"},
-    "search.recalibrate": {0: OFF},
     "retrain.seeds": {(0,): "the default", (2**31,): "seeds have 63 bits"},
     "ray.address": {"unknown": "may be a host; Ray says whether it answers"},
 }

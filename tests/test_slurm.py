@@ -82,7 +82,11 @@ def tiny_config() -> Config:
         network=dataclasses.replace(demo.network, channels=4),
         supernet=dataclasses.replace(demo.supernet, epochs=1),
         search=dataclasses.replace(
-            demo.search, max_evaluations=NUM_EVALUATIONS, recalibrate=800, cache=False
+            demo.search,
+            max_evaluations=NUM_EVALUATIONS,
+            statistics="recalibrated",
+            calibration_samples=800,
+            cache=False,
         ),
         retrain=dataclasses.replace(demo.retrain, epochs=1, architectures=("best",)),
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pipeline.algorithms.settings import SearchSettings
 from pipeline.config.identity import NO_IDENTITY
-from snn.options import EngineName, Precision, Range
+from snn.options import EngineName, Precision, Range, StatisticsName
 from snn.search_space import SearchSpace
 
 # Largest space that is searched exhaustively without asking: 5 blocks in 5 layers are 3,125, 8 are 32,768.
@@ -27,9 +27,11 @@ class SearchConfig(SearchSettings):
     side."""
     precision: Precision = "float32"
     """Format of weights and potentials of the dense engine; spikes are exact in either."""
-    recalibrate: Annotated[int, Range(0, 1_000_000_000)] = 0
-    """Samples of D_train on which each candidate's batch-norm statistics are re-measured before it is
-    scored (event-driven engine only); 0 uses the super-network's stored statistics, as the paper does."""
+    statistics: StatisticsName = "stored"
+    """Batch-norm statistics that candidates are scored with: `stored`, the super-network's averages over all
+    paths, as the paper does; `recalibrated`, measured for each candidate on samples of D_train."""
+    calibration_samples: Annotated[int, Range(1, 1_000_000_000)] = 256
+    """Samples of D_train on which `recalibrated` statistics are measured."""
     racing: bool = False
     """`evolution` only: stop evaluating a candidate that can no longer become a parent. The search and its
     choice stay the same; stopped candidates have fewer samples in the table and are not on the front."""
@@ -44,11 +46,6 @@ class SearchConfig(SearchSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.recalibrate and self.engine == "dense":
-            raise ValueError(
-                f"search.recalibrate is {self.recalibrate}, which the dense engine does not support: leave "
-                "--search.engine at event_driven, or recalibrate at 0."
-            )
         if self.precision != "float32" and self.engine != "dense":
             raise ValueError(
                 f"search.precision is '{self.precision}', which only the dense engine supports: add "
@@ -60,6 +57,11 @@ class SearchConfig(SearchSettings):
                 "reach to become a parent.",
                 stacklevel=2,
             )
+
+    @property
+    def num_calibrated(self) -> int:
+        """Samples that each candidate's statistics are measured on; 0 if the stored ones are used."""
+        return self.calibration_samples if self.statistics == "recalibrated" else 0
 
 
 def check_exhaustive(space: SearchSpace, search: SearchConfig) -> None:

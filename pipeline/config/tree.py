@@ -18,7 +18,9 @@ from snn.options import (
     TIME_STEPS,
     EventValues,
     FrameOptions,
+    LossName,
     NeuronName,
+    PathSampling,
     Range,
     Schedule,
     Text,
@@ -142,9 +144,22 @@ class SupernetConfig:
     epochs: Epochs = 600
     """Passes over D_train."""
     batch_size: TrainingBatch = 96
-    """Samples per step; each step trains one random path."""
+    """Samples per step."""
     learning_rate: Annotated[float, POSITIVE_FLOAT32] = 1e-3
     """Step size of Adam."""
+    learning_rate_schedule: Schedule = "constant"
+    """Schedule of the learning rate: `constant` as in the paper, or `cosine` decay to zero."""
+    path_sampling: PathSampling = "uniform"
+    """Paths of a step: `uniform`, one random path as in the paper; `fair`, as many as there are blocks, each
+    block of each layer once; `sandwich`, the first block throughout, the last one, and two random paths. A
+    step takes as many times longer."""
+    loss: LossName = "mse"
+    """Loss of the votes: `mse` of the firing rates as in the paper, `cross_entropy` of the firing rates, or
+    `tet`, the mean cross-entropy over the time steps."""
+    spike_penalty: Annotated[float, Range(0.0, 1e6)] = 0.0
+    """Weight of the firing rate (spikes per neuron and time step) that is added to the loss; 0 is off."""
+    average: Annotated[float, Range(0.0, 1.0, high_excluded=True)] = 0.0
+    """Candidates are scored with an exponential moving average of the weights of this decay; 0 is off."""
     checkpoint_every: Epochs = 10
     """Epochs between checkpoints, from which an interrupted training resumes."""
 
@@ -168,6 +183,15 @@ class RetrainConfig:
     """Step size of Adam."""
     learning_rate_schedule: Schedule = "constant"
     """Schedule of the learning rate: `constant` as in the paper, or `cosine` decay to zero."""
+    loss: LossName = "mse"
+    """Loss of the votes, as `supernet.loss`."""
+    spike_penalty: Annotated[float, Range(0.0, 1e6)] = 0.0
+    """Weight of the firing rate in the loss, as `supernet.spike_penalty`."""
+    finalists: Annotated[int, Range(1, 1000)] = 1
+    """Candidates of highest fitness that are trained shortly; the best of them on held-out samples is `best`.
+    1 believes the search."""
+    finalist_epochs: Epochs | None = None
+    """Passes over the training set in a finalist's short training; by default a quarter of `epochs`."""
     val_fraction: Share = 0.1
     """Share of the training set held out to choose the epoch that is tested."""
     eval_every: Epochs = 1

@@ -78,10 +78,7 @@ class Evaluator(tune.Trainable):
 
     def _load_network(self, data: RunData, device: torch.device) -> InferenceNetwork:
         network = network_structure(self.settings.network, data)
-        calibration = None
-        if self.engine.recalibrate:
-            samples = data.supernet_train()
-            calibration, _ = samples.batch(samples.indices[: self.engine.recalibrate], torch.device("cpu"))
+        calibration = data.calibration_inputs(self.engine.recalibrate)
         return load_engine(self.engine, network, self.weights.arrays, calibration=calibration, device=device)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from ray import tune
 
 from pipeline.algorithms.ask_tell import ArchitectureSearch
 from pipeline.algorithms.choose import build_search
+from pipeline.analysis.trust import judge
 from pipeline.config.tree import Config
 from pipeline.console import SearchProgress, say
 from pipeline.data import RunData, load_data
@@ -207,6 +208,13 @@ def _conclude(
     workers = {answer.worker for trial in trials.results for answer in trial.get("answers", ())}
     # Where nodes come on demand there may have been fewer workers than the search could use.
     num_workers = max(1, trials.most_at_once) if resources.grows else resources.num_workers
+    trust = judge(
+        rows,
+        best,
+        chance=prepared.data.search_val().largest_share(),
+        spikes_reference=prepared.supernet.spikes_reference,
+        spike_exponent=config.search.spike_exponent,
+    )
     return SearchResult(
         best=best,
         algorithm=config.search.algorithm,
@@ -224,6 +232,8 @@ def _conclude(
         samples_saved=1 - sum(samples) / (num_val * len(samples)),
         evaluators_started=len(workers),
         busy_share=total["busy_seconds"] / (seconds * num_workers),
+        probability_best=trust.probability_best,
+        doubts=trust.doubts,
     )
 
 
@@ -272,7 +282,7 @@ def _choose_engine(config: Config, device_type: str, data: RunData) -> EngineSpe
         batch_size=config.search.batch_size,
         num_threads=config.threads_per_worker,
         precision=config.search.precision,
-        recalibrate=config.search.recalibrate,
+        recalibrate=config.search.num_calibrated,
     )
 
 

@@ -1,0 +1,112 @@
+"""How far the choice of a finished search can be trusted, from its own table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.storage.records import EvaluationRow
+from snn.fitness import spike_aware_fitness
+
+# Share of the spikes of random paths while training below which a network counts as nearly silent.
+_NEARLY_SILENT = 0.1
+_DRAWS = 2000
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What speaks for a choice and against it.
+
+    Attributes:
+        probability_best: That the chosen candidate has the highest fitness of those scored, if accuracies on
+            D_val have the errors of independent samples. Differences between candidates on the same samples
+            have smaller ones, so that it errs on the low side. It says nothing of training from scratch.
+        doubts: Why the scores cannot tell architectures apart, each with what to do; empty if they can.
+    """
+
+    probability_best: float
+    doubts: tuple[str, ...]
+
+
+def judge(
+    rows: Sequence[EvaluationRow],
+    best: EvaluationRow,
+    *,
+    chance: float,
+    spikes_reference: float,
+    spike_exponent: float,
+) -> Trust:
+    """Judges a search.
+
+    Args:
+        rows: Its table.
+        best: Its choice, one of them.
+        chance: Accuracy of always naming the most frequent class of D_val, in [0, 1].
+        spikes_reference: The fitness' N_avg.
+        spike_exponent: The fitness' lambda.
+    """
+    measured = [row for row in rows if row.evaluation is not None]
+    accuracy = np.array([row.evaluation.accuracy for row in measured if row.evaluation])
+    num_samples = np.array([row.evaluation.num_samples for row in measured if row.evaluation])
+    spikes = np.array([row.evaluation.spikes for row in measured if row.evaluation])
+    errors = np.sqrt(np.maximum(accuracy * (1 - accuracy), 1 / (4 * num_samples)) / num_samples)
+    chosen = next(i for i, row in enumerate(measured) if row.candidate_id == best.candidate_id)
+    factors = np.array(
+        [
+            spike_aware_fitness(1.0, n, spikes_reference=spikes_reference, spike_exponent=spike_exponent)
+            for n in spikes.tolist()
+        ]
+    )
+    drawn = np.random.default_rng(0).normal(*_true(accuracy, errors), (_DRAWS, len(measured))) * factors
+    first = drawn == drawn.max(axis=1, keepdims=True)
+    return Trust(
+        float((first[:, chosen] / first.sum(axis=1)).mean()),
+        tuple(_doubts(accuracy, errors, spikes, chosen, chance, spikes_reference)),
+    )
+
+
+def _true(accuracy: Values, errors: Values) -> tuple[Values, Values]:
+    """Mean and standard deviation of the true accuracies, given the measured ones and their errors.
+
+    Empirical Bayes: the true ones are normal with the mean of the measured ones and the variance that is left
+    when that of the errors is taken from theirs. Without it, the luck of the best would count as merit.
+    """
+    variance, noise = max(0.0, float(accuracy.var() - (errors**2).mean())), errors**2
+    weight = variance / (variance + noise)
+    return accuracy.mean() + weight * (accuracy - accuracy.mean()), np.sqrt(weight * noise)
+
+
+def _doubts(
+    accuracy: Values,
+    errors: Values,
+    spikes: Values,
+    chosen: int,
+    chance: float,
+    spikes_reference: float,
+) -> list[str]:
+    doubts = []
+    if accuracy[chosen] <= chance + 2 * errors[chosen]:
+        doubts.append(
+            f"its accuracy on D_val ({accuracy[chosen]:.1%}) is that of guessing ({chance:.1%}): train the "
+            "super-network longer (--supernet.epochs)"
+        )
+    if spikes[chosen] < _NEARLY_SILENT * spikes_reference:
+        doubts.append(
+            f"it is nearly silent: {spikes[chosen]:,.0f} spikes, where random paths fired "
+            f"{spikes_reference:,.0f} while training. The stored batch-norm statistics do not fit: use "
+            "--search.statistics recalibrated, or train the super-network longer"
+        )
+    spread = float(accuracy.std())
+    if len(accuracy) > 1 and spread <= (error := math.sqrt(float((errors**2).mean()))):
+        doubts.append(
+            f"accuracies of the candidates differ by {spread:.1%} (standard deviation), no more than the "
+            f"standard error of one on D_val ({error:.1%}): score on more samples (--data.train-fraction, "
+            "--search.max-val-samples), or train the super-network longer"
+        )
+    return doubts
