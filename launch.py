@@ -128,6 +128,31 @@ class Replay:
 
 
 @dataclass(frozen=True)
+class Fidelity:
+    """Trains architectures of a run from scratch and tells how far the search's score ranks them rightly."""
+
+    run_dir: RunDir
+    architectures: int = 24
+    """Architectures to train: those that the run names, the others drawn at random."""
+    seeds: int = 2
+    """Trainings of each, with the seeds 0, 1, ..."""
+    data_root: DataRoot = None
+    address: Annotated[str | None, arg(name="ray.address", aliases=["--ray-address"])] = None
+    """Ray cluster to join ('auto', ray://...), if another than before."""
+
+    def run(self) -> None:
+        from pipeline.fidelity import fidelity_table, study
+        from pipeline.run import run_report
+        from pipeline.storage.run_folder import RunFolder
+
+        folder = RunFolder(self.run_dir)
+        config = folder.read_config().here(self.data_root, self.address)
+        result = study(folder, config, num_architectures=self.architectures, num_seeds=self.seeds)
+        say(fidelity_table(result))
+        run_report(folder)
+
+
+@dataclass(frozen=True)
 class ImportCheckpoint:
     """Makes a run from a super-network of the official AutoSNN code, as if stage 1 were finished."""
 
@@ -158,6 +183,7 @@ _SUMMARIES = {
     "search": "Stage 2 of a run folder: searches with the super-network.",
     "retrain": "Stage 3 of a run folder; with --on NAME on the data set of another config.",
     "report": "Writes the report of a run folder.",
+    "fidelity": "Compares the score of a run's search with training from scratch.",
     "cluster": ABOUT_CLUSTER,
 }
 
@@ -175,6 +201,7 @@ def read(arguments: list[str]) -> Any:
         **{name: Stage(name, todo) for name in ("train-supernet", "search", "retrain", "report")},
         "evaluate": Evaluate(todo, todo),
         "replay": Replay(todo),
+        "fidelity": Fidelity(todo),
         "import-checkpoint": ImportCheckpoint(todo, todo, config, named_config(config)),
         "bench": BenchSettings(),
         "cluster": _choice(cluster_commands(arguments), {})(todo),

@@ -153,6 +153,10 @@ def _search(run: RunFolder, config: Config, resources: Resources) -> None:
         f"  chosen of {result.num_evaluations:,}: {percent(measured.accuracy)} on D_val, "
         f"{measured.spikes:,.0f} spikes, fitness {best.fitness:.4f}\n    {best.architecture}"
     )
+    if result.probability_best is not None:
+        say(f"  it is the best of those scored with a probability of {percent(result.probability_best)}")
+    for doubt in result.doubts:
+        logger.warning("the scores cannot tell which architecture is best; of the chosen one: %s", doubt)
 
 
 def _retrain(run: RunFolder, config: Config, resources: Resources) -> None:
@@ -195,7 +199,7 @@ def run_transfer(source: RunFolder, text: str, run: RunFolder, config: Config) -
         config: Data set, backbone and training; its own list of architectures is replaced.
     """
     source.read_config()  # raises unless `source` is a run
-    architecture = source.read_best().best.architecture if text == "best" else text
+    architecture = source.chosen_architecture() if text == "best" else text
     config.network.parse_architecture(architecture)
     config = replace(config, retrain=replace(config.retrain, architectures=(architecture,)))
     open_run(run, config)

@@ -28,18 +28,30 @@ from toys import toy_evaluation
 
 import launch
 import pipeline.run
+from pipeline.analysis.rank_fidelity import choices, rank_agreements
 from pipeline.config.tree import Config
 from pipeline.data import load_data
 from pipeline.networks import make_network
 from pipeline.ray.session import Resources
 from pipeline.run import open_run
-from pipeline.storage.names import FILES, FOLDED_WEIGHTS, REPLAY, REPORT_JSON, checkpoint_of
+from pipeline.storage.fidelity_records import Fidelity, Score, StudiedArchitecture
+from pipeline.storage.names import (
+    FIDELITY,
+    FILES,
+    FINALISTS,
+    FOLDED_WEIGHTS,
+    REPLAY,
+    REPORT_JSON,
+    checkpoint_of,
+)
 from pipeline.storage.records import (
     ClusterSample,
     Cost,
     EpochRecord,
     EvaluationRow,
     EventExamples,
+    Finalist,
+    Finalists,
     RetrainResult,
     SearchResult,
     SupernetResult,
@@ -70,6 +82,9 @@ def make_finished(folder: Path) -> None:
         run.write_retrained(number, retrain_result(label, text), {"w": torch.arange(9.0)})
         run.write_curves(number, HISTORY[0])
         run.write_checkpoint(number, b"state")
+    finalist = Finalist(best.architecture, best.fitness or 0.0, 0.5, 80.0, 0.5)
+    run.write_finalists(Finalists(1, (finalist,), best.architecture))
+    run.write_fidelity(make_study(rows))
     assert launch.main(COMMANDS["replay"](folder)) == launch.main(COMMANDS["report"](folder)) == 0
 
 
@@ -109,6 +124,22 @@ def retrain_result(label: str, architecture: str) -> RetrainResult:
     test = replace(test, synops=5.0, macs=7.0)
     course = TimeCourse((0.1, 0.2), {"stem": (1.0, 2.0)})
     return RetrainResult(label, architecture, 0, 9, 8, 7, 2, 0.5, test, 1e-6, None, Cost(), HISTORY, course)
+
+
+def make_study(rows: list[EvaluationRow]) -> Fidelity:
+    studied = tuple(
+        StudiedArchitecture(
+            "random",
+            row.architecture,
+            (0.1 * i,),
+            (90.0 - i,),
+            0.1 * i,
+            {"stored": Score(0.2 * i, 80.0, 0.3)},
+        )
+        for i, row in enumerate(rows[:5])
+    )
+    agreements, ceilings = rank_agreements(studied), {"accuracy": None, "spikes": None, "fitness": None}
+    return Fidelity((0,), -0.08, 100.0, studied, agreements, ceilings, choices(studied))
 
 
 MAKERS = {"finished": make_finished, "started": make_started}
@@ -261,7 +292,7 @@ def outcome(command: str, run: Path) -> Outcome:
 def files_of(kind: str) -> list[str]:
     """Names of the files that a folder of this kind holds, one of each pattern that the folder declares."""
     finished = ["evaluations/*.parquet"] if kind == "finished" else []
-    started = ["evaluations.parquet", "best.json", REPLAY, "retrained/*", "report.*"]
+    started = ["evaluations.parquet", "best.json", FINALISTS, REPLAY, FIDELITY, "retrained/*", "report.*"]
     absent = finished if kind == "finished" else started
     return [p for p in FILES if not any(fnmatch.fnmatch(p, a) for a in absent)]
 

@@ -41,6 +41,7 @@ KNOW_RAY = {
     "pipeline.bench.cluster",
     "pipeline.bench.weights",
     "pipeline.search.trials",
+    "pipeline.fidelity.scores",
 }
 # Who may import whom: each room and the rooms it may know, in the order in which they build on each other.
 # A room is a package or a module beside the packages; `pipeline.report` includes its sections.
@@ -82,8 +83,10 @@ _STAGE = {
     "pipeline.ray", "pipeline.data", "pipeline.networks", "pipeline.node_facts",
 }  # fmt: skip
 MAY_IMPORT |= {
+    "pipeline.fidelity": _STAGE
+    | {"pipeline.analysis", "pipeline.node_check", "pipeline.training", "pipeline.search"},
     "pipeline.training": _STAGE | {"pipeline.evaluate"},
-    "pipeline.search": _STAGE | {"pipeline.algorithms"},
+    "pipeline.search": _STAGE | {"pipeline.algorithms", "pipeline.analysis"},
     "pipeline.report": {
         "pipeline.formats", "pipeline.json_values", "pipeline.config", "pipeline.storage",
         "pipeline.analysis",
@@ -105,6 +108,7 @@ LIGHT_SNN = {"snn.options", "snn.datasets", "snn.search_space", "snn.fitness"}
 ON_TENSORS = {
     "pipeline.data", "pipeline.environment", "pipeline.networks", "pipeline.evaluate", "pipeline.training",
     "pipeline.search", "pipeline.bench", "pipeline.run", "pipeline.node_facts", "pipeline.node_check",
+    "pipeline.fidelity",
 }  # fmt: skip
 LIGHT = (
     "snn.datasets",

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report.contents_search import Exact, Search
+from pipeline.storage.fidelity_records import Fidelity
 from pipeline.storage.records import (
     ClusterSample,
     Cost,
     DataSplit,
     Environment,
     EpochRecord,
+    Finalists,
     PaperProtocol,
     SupernetResult,
 )
@@ -159,7 +161,8 @@ class Events:
 class Report:
     """All that the stages of a run left.
 
-    `events` is None if the data are images; `cluster` is empty if the run used one machine alone.
+    `events` is None if the data are images; `cluster` is empty if the run used one machine alone,
+    `fidelity` is None without a study, `finalists` if there were none.
     """
 
     run: str
@@ -174,6 +177,8 @@ class Report:
     provenance: Provenance
     events: Events | None
     cluster: tuple[ClusterSample, ...] = ()
+    fidelity: Fidelity | None = None
+    finalists: Finalists | None = None
 
     @property
     def unit(self) -> str:

@@ -105,6 +105,8 @@ class Search:
         network: The parts of its network from input to output.
         pareto_front: Ids of the candidates no other one beats, by rising spikes.
         course: How the search ran.
+        probability_best: That the choice is the best of those scored, in [0, 1]; None if unknown.
+        doubts: Why the scores cannot tell architectures apart; empty if they can.
         generations: Fitness of each generation.
         evaluations: All candidates evaluated so far.
     """
@@ -122,6 +124,8 @@ class Search:
     course: Course | None
     generations: tuple[Generation, ...]
     evaluations: tuple[Candidate, ...]
+    probability_best: float | None = None
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ def join_report(run: RunFolder) -> Report:
         provenance=provenance,
         events=_events(provenance.data or {}) if config.data.is_events else None,
         cluster=tuple(run.read_cluster()),
+        fidelity=run.read_fidelity(),
+        finalists=run.read_finalists() if result else None,
     )
     return only_finite(report)
 

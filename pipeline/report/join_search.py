@@ -51,6 +51,8 @@ def join_search(
         course=_course(result) if result else None,
         generations=_generations(rows),
         evaluations=tuple(_candidate(row) for row in rows),
+        probability_best=result.probability_best if result else None,
+        doubts=result.doubts if result else (),
     )
 
 

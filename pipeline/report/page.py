@@ -18,6 +18,7 @@ from pipeline.report.sections.cost import cost
 from pipeline.report.sections.curves import curves
 from pipeline.report.sections.evaluated import evaluated
 from pipeline.report.sections.failures import failures
+from pipeline.report.sections.fidelity import fidelity
 from pipeline.report.sections.fitness import fitness
 from pipeline.report.sections.head import head
 from pipeline.report.sections.over_time import over_time
@@ -64,6 +65,7 @@ def sections(report: Report, examples: EventExamples | None = None) -> list[Sect
         chosen(report),
         curves(report),
         retrained(report),
+        fidelity(report),
         over_time(report),
         failures(report),
         cost(report),

@@ -13,7 +13,9 @@ FOLDED_WEIGHTS = "supernet_folded.safetensors"
 EVALUATION_PARTS = "evaluations"
 EVALUATIONS = "evaluations.parquet"
 BEST = "best.json"
+FINALISTS = "finalists.json"
 REPLAY = "replay.json"
+FIDELITY = "fidelity.json"
 RETRAINED = "retrained"
 CURVES = "tensorboard"
 REPORT_JSON = "report.json"
@@ -52,7 +54,9 @@ FILES = (
     f"{EVALUATION_PARTS}/*.parquet",
     EVALUATIONS,
     BEST,
+    FINALISTS,
     REPLAY,
+    FIDELITY,
     f"{RETRAINED}/*/metrics.json",
     f"{RETRAINED}/*/weights.safetensors",
     f"{RETRAINED}/*/checkpoint.pt",

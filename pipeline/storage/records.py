@@ -195,6 +195,8 @@ class SearchResult:
         samples_saved: Share of the candidates' samples that racing saved, in [0, 1].
         evaluators_started: Evaluator processes started.
         busy_share: Share of the workers' time spent evaluating, in [0, 1].
+        probability_best: That the choice is the best of those scored, in [0, 1]; `pipeline.analysis.trust`.
+        doubts: Why the scores cannot tell architectures apart; empty if they can.
     """
 
     best: EvaluationRow
@@ -213,6 +215,42 @@ class SearchResult:
     samples_saved: float = 0.0
     evaluators_started: int = 0
     busy_share: float = 0.0
+    probability_best: float | None = None
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A candidate that was trained shortly.
+
+    Attributes:
+        architecture: Its blocks as text.
+        score: Fitness by the search.
+        val_accuracy: Accuracy on held-out samples after the short training, in [0, 1].
+        val_spikes: Mean spikes per held-out sample.
+        fitness: Fitness of these.
+    """
+
+    architecture: str
+    score: float
+    val_accuracy: float
+    val_spikes: float
+    fitness: float
+
+
+@dataclass(frozen=True)
+class Finalists:
+    """The first candidates of a search after a short training (finalists.json).
+
+    Attributes:
+        epochs: Length of the training.
+        rows: The finalists, by falling score.
+        chosen: The architecture of highest fitness among them, which is retrained as "best".
+    """
+
+    epochs: int
+    rows: tuple[Finalist, ...]
+    chosen: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ from pipeline.storage.curves import write_curves
 from pipeline.storage.evaluation_files import EvaluationFiles
 from pipeline.storage.evaluations import flat, from_flat
 from pipeline.storage.examples import examples_from_npz, examples_to_npz
+from pipeline.storage.fidelity_records import Fidelity
 from pipeline.storage.files import Files, LocalFiles, read_bytes, sha256_of
 from pipeline.storage.origin import SealedFiles
 from pipeline.storage.records import (
@@ -29,6 +30,7 @@ from pipeline.storage.records import (
     EpochRecord,
     EvaluationRow,
     EventExamples,
+    Finalists,
     ReplayResult,
     RetrainResult,
     SearchResult,
@@ -248,6 +250,24 @@ class RunFolder:
         self._sealed.check_origin(names.BEST, sealed.made_with, self._searched_with())
         return result
 
+    def has_finalists(self) -> bool:
+        return self.files.exists(names.FINALISTS)
+
+    def write_finalists(self, result: Finalists) -> None:
+        self.files.put(names.FINALISTS, seal(Sealed(to_json(result), self._searched_with())))
+
+    def read_finalists(self) -> Finalists | None:
+        """The finalists and which of them is the best; None if the search was believed."""
+        if not self.has_finalists():
+            return None
+        advice = "delete it to train the finalists again"
+        return self._sealed.read(names.FINALISTS, Finalists, advice, self._searched_with())
+
+    def chosen_architecture(self) -> str:
+        """The architecture called "best": the best finalist, or the choice of the search."""
+        finalists = self.read_finalists()
+        return self.read_best().best.architecture if finalists is None else finalists.chosen
+
     def write_checkpoint(self, number: int | None, state: bytes) -> None:
         """Stores the state of a training; `number` as in `checkpoint_of`."""
         self.files.put(names.checkpoint_of(number), seal_bytes(state, self._made_with()))
@@ -306,6 +326,16 @@ class RunFolder:
         advice = f"replay with: python launch.py replay {self.path}"
         return list(self._sealed.read(names.REPLAY, _Replay, advice, self._made_with()).results)
 
+    def write_fidelity(self, result: Fidelity) -> None:
+        self._write(names.FIDELITY, result)
+
+    def read_fidelity(self) -> Fidelity | None:
+        """The study of rank fidelity; None if there was none."""
+        if not self.files.exists(names.FIDELITY):
+            return None
+        advice = f"study again with: python launch.py fidelity {self.path}"
+        return self._sealed.read(names.FIDELITY, Fidelity, advice, self._made_with())
+
     def write_report(self, report: Mapping[str, Any], page: str) -> None:
         self.files.put(names.REPORT_JSON, (json.dumps(report, indent=1) + "\n").encode())
         self.files.put(names.REPORT_HTML, page.encode())
@@ -313,14 +343,15 @@ class RunFolder:
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each file that a report's numbers come from."""
         sources = [names.CONFIG, names.ENVIRONMENT, names.SUPERNET, names.EVALUATIONS, names.BEST]
-        sources += [names.REPLAY, names.EVENT_EXAMPLES, names.CLUSTER]
+        sources += [names.FINALISTS]
+        sources += [names.REPLAY, names.FIDELITY, names.EVENT_EXAMPLES, names.CLUSTER]
         sources += [names.metrics_of(number) for number in self.retrained_numbers()]
         return {name: sha256_of(self.files, name) for name in sources if self.files.exists(name)}
 
     def _results(self) -> list[str]:
         """Names of the files that say what they were made with."""
         results = [names.ENVIRONMENT, names.SUPERNET, names.SUPERNET_CHECKPOINT, names.EVALUATIONS]
-        results += [names.BEST, names.REPLAY, names.CLUSTER]
+        results += [names.BEST, names.FINALISTS, names.REPLAY, names.FIDELITY, names.CLUSTER]
         results += [name for name in self.files.list(names.RETRAINED) if name.endswith((".json", ".pt"))]
         return [name for name in results if self.files.exists(name)] + self.evaluation_parts()
 

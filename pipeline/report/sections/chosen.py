@@ -98,4 +98,5 @@ def _facts(report: Report, best: ChosenCandidate) -> tuple[tuple[str, str], ...]
         ("Candidate", f"{best.candidate_id}, generation {best.generation}"),
         ("Parents", ", ".join(map(str, best.parents)) or orphan),
         ("Search algorithm", search.algorithm),
+        ("Probability of being the best scored", fmt.percent(search.probability_best)),
     )

@@ -28,6 +28,7 @@ class Head:
         config_name: Name of the run's config.
         result: The result in one sentence.
         simulated: Notes that say that the data are simulated; empty if there are none.
+        doubts: Why the choice of the search is no better than another; empty if it is.
         stages: Name of each stage and whether it is finished.
         cards: The main numbers.
     """
@@ -37,6 +38,7 @@ class Head:
     config_name: str
     result: str
     simulated: str
+    doubts: tuple[str, ...]
     stages: tuple[tuple[str, bool], ...]
     cards: tuple[Card, ...]
 
@@ -49,6 +51,7 @@ def head(report: Report) -> Head:
         config_name=report.config_name,
         result=result_sentence(report),
         simulated=" ".join(note for note in notes if "SIMULATED" in note),
+        doubts=report.search.doubts,
         stages=(
             ("Super-network", report.stages.supernet.done),
             ("Search", report.stages.search.done),
@@ -71,6 +74,8 @@ def result_sentence(report: Report) -> str:
     row = _best_retrained(report)
     if row is None:
         return text + "; it is not retrained yet."
+    if row.architecture != best.architecture:
+        text += f"; of the first candidates {row.architecture} was best after a short training"
     num_seeds = len(row.seeds)
     return (
         f"{text}; retrained from scratch: {_spread_text(row.test_accuracy, fmt.percent, num_seeds)} "

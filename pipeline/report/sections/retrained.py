@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pipeline.report.contents import Comparison, Report
+from pipeline.storage.records import Finalists
 
 
 @dataclass(frozen=True)
@@ -16,15 +17,18 @@ class Retrained:
         missing: What is missing and which command adds it.
         rows: All architectures.
         paper_rows: Those measured with the paper's protocol too.
+        finalists: The short trainings that chose "best"; None if the search was believed.
     """
 
     template: ClassVar[str] = "retrained.html.j2"
     missing: str
     rows: tuple[Comparison, ...]
     paper_rows: tuple[Comparison, ...]
+    finalists: Finalists | None
 
 
 def retrained(report: Report) -> Retrained:
     """Prepares the comparison of the retrained architectures."""
     rows = report.comparison
-    return Retrained(report.stages.retrain.missing, rows, tuple(row for row in rows if row.paper_accuracy))
+    paper_rows = tuple(row for row in rows if row.paper_accuracy)
+    return Retrained(report.stages.retrain.missing, rows, paper_rows, report.finalists)

@@ -1,0 +1,154 @@
+"""The study of a run: draws architectures, scores them, trains them from scratch and compares."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import numpy as np
+
+from pipeline.analysis.rank_fidelity import MEASURES, choices, rank_agreements, tau_ceiling
+from pipeline.config.tree import Config
+from pipeline.data import load_data
+from pipeline.fidelity.scores import score_architectures
+from pipeline.node_check import check_nodes
+from pipeline.ray.session import ray_session
+from pipeline.storage.fidelity_records import Estimate, Fidelity, Score, StudiedArchitecture
+from pipeline.storage.run_folder import RunFolder
+from pipeline.training.pool import Pool
+from snn.fitness import spike_aware_fitness
+from snn.options import Range
+from snn.search_space import Architecture
+
+
+def study(run: RunFolder, config: Config, *, num_architectures: int, num_seeds: int) -> Fidelity:
+    """Studies a run whose search is finished, and writes fidelity.json.
+
+    An interrupted study resumes, and a larger one keeps what a smaller one trained.
+
+    Args:
+        run: Its folder.
+        config: Its settings, for this machine.
+        num_architectures: How many to train, the search's choice and the run's other named ones included.
+        num_seeds: Trainings of each, with the seeds 0, 1, ...
+
+    Raises:
+        FileNotFoundError: The run's search is not finished.
+        ValueError: A number is out of range.
+    """
+    best = run.read_best().best.architecture
+    drawn = draw(config, best, num_architectures)
+    if expected := Range(1, 1000).expected(num_seeds):
+        raise ValueError(f"--seeds must be {expected}, got {num_seeds}.")
+    data, seeds = load_data(config), tuple(range(num_seeds))
+    pool = Pool(run, config, data)
+    pool.take_over(run)
+    with ray_session(config) as resources:
+        if config.ray.address is not None:
+            check_nodes(config)
+        scores = score_architectures(run, config, data, list(drawn), resources)
+        pool.train([(architecture, seed) for architecture in drawn for seed in seeds], resources)
+    reference = run.read_supernet().spikes_reference
+    studied = tuple(
+        _studied(config, label, architecture, scores[architecture], pool, seeds, reference)
+        for architecture, label in drawn.items()
+    )
+    result = Fidelity(
+        seeds=seeds,
+        spike_exponent=config.search.spike_exponent,
+        spikes_reference=reference,
+        architectures=studied,
+        agreements=rank_agreements(studied),
+        ceilings={m: tau_ceiling(_by_seed(config, studied, m, reference)) for m in MEASURES},
+        choices=choices(studied),
+    )
+    run.write_fidelity(result)
+    return result
+
+
+def draw(config: Config, best: str, number: int) -> dict[Architecture, str]:
+    """The architectures of a study with their labels: the named ones, then random ones.
+
+    A larger number only adds architectures.
+
+    Args:
+        config: Settings of the run; its seed draws.
+        best: The search's choice.
+        number: How many.
+
+    Raises:
+        ValueError: It is fewer than three, than the named ones, or more than the space has.
+    """
+    space, named = config.network.search_space(), dict[Architecture, str]()
+    for label in ("best", *config.retrain.architectures):
+        named.setdefault(config.network.parse_architecture(best if label == "best" else label), label)
+    least = max(3, len(named))
+    if expected := Range(least, len(space)).expected(number):
+        raise ValueError(
+            f"--architectures must be {expected}, got {number}: the run names {len(named)}, and its space "
+            f"has {len(space):,}."
+        )
+    rng = random.Random(config.seed)
+    while len(named) < number:
+        named.setdefault(space.sample(rng), "random")
+    return named
+
+
+def _studied(
+    config: Config,
+    label: str,
+    architecture: Architecture,
+    scores: Mapping[str, Score],
+    pool: Pool,
+    seeds: tuple[int, ...],
+    reference: float,
+) -> StudiedArchitecture:
+    tests = [pool.read(architecture, seed).test for seed in seeds]
+    accuracies, spikes = tuple(test.accuracy for test in tests), tuple(test.spikes for test in tests)
+    fitness = _fitness(config, float(np.mean(accuracies)), float(np.mean(spikes)), reference)
+    return StudiedArchitecture(label, str(architecture), accuracies, spikes, fitness, dict(scores))
+
+
+def _by_seed(
+    config: Config, studied: tuple[StudiedArchitecture, ...], measure: str, reference: float
+) -> np.ndarray:
+    """[A, S]: a measure of every training."""
+    if measure == "accuracy":
+        return np.array([one.accuracies for one in studied])
+    if measure == "spikes":
+        return np.array([one.spikes for one in studied])
+    pairs = (zip(one.accuracies, one.spikes, strict=True) for one in studied)
+    return np.array([[_fitness(config, a, n, reference) for a, n in one] for one in pairs])
+
+
+def _fitness(config: Config, accuracy: float, spikes: float, reference: float) -> float:
+    exponent = config.search.spike_exponent
+    return spike_aware_fitness(accuracy, spikes, spikes_reference=reference, spike_exponent=exponent)
+
+
+def fidelity_table(result: Fidelity) -> str:
+    """The study as text of at most 100 columns."""
+    lines = [
+        f"{len(result.architectures)} architectures, {len(result.seeds)} seeds each. Kendall's tau with "
+        "training from scratch (90 % interval):",
+        f"{'score':<14} " + " ".join(f"{measure:>24}" for measure in MEASURES),
+    ]
+    taus = {(a.score, a.measure): a.tau for a in result.agreements}
+    for score in dict.fromkeys(a.score for a in result.agreements):
+        cells = [_estimate_text(taus.get((score, measure))) for measure in MEASURES]
+        lines.append(f"{score:<14} " + " ".join(f"{cell:>24}" for cell in cells))
+    ceilings = [result.ceilings[measure] for measure in MEASURES]
+    cells = ["unknown" if value is None else f"{value:.2f}" for value in ceilings]
+    lines.append(f"{'at most':<14} " + " ".join(f"{cell:>24}" for cell in cells))
+    lines.append("\nWhat the first choice of a score costs against the best of the study:")
+    for choice in result.choices:
+        name = choice.architecture or "any one, on average"
+        cost = (
+            f"{100 * choice.accuracy_regret:5.1f} points of accuracy, {choice.fitness_regret:.4f} of fitness"
+        )
+        lines.append(f"{choice.score:<14} {cost}  {name}")
+    return "\n".join(lines)
+
+
+def _estimate_text(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"

@@ -1,0 +1,116 @@
+"""Does the search's score rank architectures as training from scratch does?"""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import ClassVar
+
+import plotly.graph_objects as go
+from markupsafe import Markup
+from plotly.subplots import make_subplots
+
+from pipeline.analysis.rank_fidelity import MEASURES, retrained
+from pipeline.report.contents import Report
+from pipeline.report.figures import ACCENT, percent_axis, styled_chart
+from pipeline.storage.fidelity_records import Choice, Estimate, Fidelity, Measure, StudiedArchitecture
+
+_COLOURS = {"random": "#7b93b5", "best": ACCENT}
+_NAMED = "#1e3a5f"
+
+
+@dataclass(frozen=True)
+class AgreementRow:
+    """A score with Kendall's tau of each measure; None where the score says nothing."""
+
+    score: str
+    taus: tuple[Estimate | None, ...]
+
+
+@dataclass(frozen=True)
+class RankFidelity:
+    """The study: one row a score, what a perfect score would reach, what believing each costs, scatter plots.
+
+    Attributes:
+        num_random: Architectures drawn at random.
+        num_named: The others.
+        num_seeds: Trainings of each.
+        measures: The columns of the rows.
+        noise: Names of the scores whose interval for accuracy includes 0: they may rank by chance.
+        charts: One for each score with accuracies.
+    """
+
+    template: ClassVar[str] = "fidelity.html.j2"
+    num_random: int
+    num_named: int
+    num_seeds: int
+    measures: tuple[Measure, ...]
+    rows: tuple[AgreementRow, ...]
+    ceilings: tuple[float | None, ...]
+    choices: tuple[Choice, ...]
+    noise: tuple[str, ...]
+    charts: tuple[Markup, ...]
+
+
+def fidelity(report: Report) -> RankFidelity | None:
+    """Prepares the study; None if there was none."""
+    study = report.fidelity
+    if study is None:
+        return None
+    taus = {(one.score, one.measure): one.tau for one in study.agreements}
+    scores = list(dict.fromkeys(one.score for one in study.agreements))
+    num_random = sum(one.label == "random" for one in study.architectures)
+    accuracy_taus = ((score, taus.get((score, "accuracy"))) for score in scores)
+    return RankFidelity(
+        num_random=num_random,
+        num_named=len(study.architectures) - num_random,
+        num_seeds=len(study.seeds),
+        measures=MEASURES,
+        rows=tuple(
+            AgreementRow(score, tuple(taus.get((score, measure)) for measure in MEASURES)) for score in scores
+        ),
+        ceilings=tuple(study.ceilings.get(measure) for measure in MEASURES),
+        choices=study.choices,
+        noise=tuple(score for score, tau in accuracy_taus if tau is None or tau.low <= 0),
+        charts=tuple(_chart(study, score) for score in scores if (score, "spikes") in taus),
+    )
+
+
+def _chart(study: Fidelity, score: str) -> Markup:
+    """Accuracy and spikes by the score, against those after training from scratch."""
+    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.12)
+    measures: tuple[Measure, ...] = ("accuracy", "spikes")
+    for column, measure in enumerate(measures, start=1):
+        for name in ("random", "named", "best"):
+            chosen = [one for one in study.architectures if _group(one) == name]
+            figure.add_trace(
+                go.Scatter(
+                    x=[getattr(one.scores[score], measure) for one in chosen],
+                    y=[retrained(one, measure) for one in chosen],
+                    mode="markers",
+                    name={"best": "the search's choice"}.get(name, name),
+                    legendgroup=name,
+                    showlegend=column == 1 and bool(chosen),
+                    marker={
+                        "color": _COLOURS.get(name, _NAMED),
+                        "size": 16 if name == "best" else 9,
+                        "symbol": "star" if name == "best" else "circle",
+                        "line": {"color": "white", "width": 0.8},
+                    },
+                    customdata=[[html.escape(one.architecture), html.escape(one.label)] for one in chosen],
+                    hovertemplate="<b>%{customdata[0]}</b><br>%{customdata[1]}<br>%{x} by the score, %{y} "
+                    "retrained<extra></extra>",
+                ),
+                row=1,
+                col=column,
+            )
+    percent_axis(figure)
+    figure.update_yaxes(tickformat="~s", row=1, col=2)
+    figure.update_xaxes(tickformat="~s", row=1, col=2)
+    figure.update_xaxes(tickformat=".3~p", row=1, col=1)
+    figure.update_layout(xaxis2_title_text=f"spikes on D_val, {score}")
+    return styled_chart(figure, f"fidelity-{score}", f"accuracy on D_val, {score}", "retrained", height=360)
+
+
+def _group(one: StudiedArchitecture) -> str:
+    return one.label if one.label in ("random", "best") else "named"
