@@ -64,7 +64,7 @@ def test_study_resumes_and_grows_without_training_twice(
     assert report.fidelity == large
     scores = {(one.score, one.measure) for one in large.agreements}
     assert ("parameters", "accuracy") in scores and ("parameters", "spikes") not in scores
-    assert {("stored", "fitness"), ("recalibrated", "spikes")} <= scores
+    assert {("stored", "fitness"), ("recalibrated", "spikes"), ("first_epoch", "accuracy")} <= scores
 
 
 def test_search_s_own_evaluations_are_those_of_the_study(run: RunFolder) -> None:

@@ -14,6 +14,7 @@ from pipeline.fidelity.scores import score_architectures
 from pipeline.node_check import check_nodes
 from pipeline.ray.session import ray_session
 from pipeline.storage.fidelity_records import Estimate, Fidelity, Score, StudiedArchitecture
+from pipeline.storage.records import RetrainResult
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.pool import Pool
 from snn.fitness import spike_aware_fitness
@@ -103,10 +104,24 @@ def _studied(
     seeds: tuple[int, ...],
     reference: float,
 ) -> StudiedArchitecture:
-    tests = [pool.read(architecture, seed).test for seed in seeds]
-    accuracies, spikes = tuple(test.accuracy for test in tests), tuple(test.spikes for test in tests)
+    trained = [pool.read(architecture, seed) for seed in seeds]
+    accuracies, spikes = tuple(t.test.accuracy for t in trained), tuple(t.test.spikes for t in trained)
     fitness = _fitness(config, float(np.mean(accuracies)), float(np.mean(spikes)), reference)
-    return StudiedArchitecture(label, str(architecture), accuracies, spikes, fitness, dict(scores))
+    return StudiedArchitecture(
+        label,
+        str(architecture),
+        accuracies,
+        spikes,
+        fitness,
+        {**scores, "first_epoch": _first_epoch(config, trained, reference)},
+    )
+
+
+def _first_epoch(config: Config, trained: list[RetrainResult], reference: float) -> Score:
+    """What the first epoch of the trainings said: how far a short training would do instead of a score."""
+    accuracy = float(np.mean([one.history[0].train_accuracy for one in trained]))
+    spikes = float(np.mean([one.history[0].spikes for one in trained]))
+    return Score(accuracy, spikes, _fitness(config, accuracy, spikes, reference))
 
 
 def _by_seed(

@@ -108,8 +108,8 @@ def _chart(study: Fidelity, score: str) -> Markup:
     figure.update_yaxes(tickformat="~s", row=1, col=2)
     figure.update_xaxes(tickformat="~s", row=1, col=2)
     figure.update_xaxes(tickformat=".3~p", row=1, col=1)
-    figure.update_layout(xaxis2_title_text=f"spikes on D_val, {score}")
-    return styled_chart(figure, f"fidelity-{score}", f"accuracy on D_val, {score}", "retrained", height=360)
+    figure.update_layout(xaxis2_title_text=f"spikes by {score}")
+    return styled_chart(figure, f"fidelity-{score}", f"accuracy by {score}", "retrained", height=360)
 
 
 def _group(one: StudiedArchitecture) -> str:
