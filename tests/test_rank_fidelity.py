@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,8 @@ def test_larger_study_keeps_the_architectures_of_a_smaller_one() -> None:
     assert list(large.items())[:5] == list(small.items())
     assert list(small.values()) == ["best", "autosnn", "all-SCB_k3", "random", "random"]
     assert len({str(architecture) for architecture in large}) == 30
+    outside = replace(config, retrain=replace(config.retrain, architectures=("best", "all-SIB_k3_e1")))
+    assert list(draw(outside, best, 4).values()) == ["best", "random", "random", "random"]
     with pytest.raises(ValueError, match="--architectures must be at least 3"):
         draw(config, best, 2)
     with pytest.raises(ValueError, match="at most 3,125"):

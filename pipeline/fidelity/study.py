@@ -68,7 +68,7 @@ def study(run: RunFolder, config: Config, *, num_architectures: int, num_seeds: 
 
 
 def draw(config: Config, best: str, number: int) -> dict[Architecture, str]:
-    """The architectures of a study with their labels: the named ones, then random ones.
+    """The architectures of a study with their labels: the named ones of the space, then random ones.
 
     A larger number only adds architectures.
 
@@ -82,7 +82,9 @@ def draw(config: Config, best: str, number: int) -> dict[Architecture, str]:
     """
     space, named = config.network.search_space(), dict[Architecture, str]()
     for label in ("best", *config.retrain.architectures):
-        named.setdefault(config.network.parse_architecture(best if label == "best" else label), label)
+        architecture = config.network.parse_architecture(best if label == "best" else label)
+        if architecture in space:  # others have no score
+            named.setdefault(architecture, label)
     least = max(3, len(named))
     if expected := Range(least, len(space)).expected(number):
         raise ValueError(

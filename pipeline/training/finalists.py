@@ -40,7 +40,7 @@ def choose_finalist(run: RunFolder, config: Config, resources: Resources) -> Fin
     )
     short_config, reference = replace(config, retrain=short), run.read_supernet().spikes_reference
     first = first_candidates(run.read_evaluations(), config)
-    say(f"  {len(first)} finalists, {epochs} epochs each")
+    say(f"  {len(first)} finalists, {epochs} epoch{'s' if epochs != 1 else ''} each")
     pool = Pool(run, short_config, load_data(config))
     architectures = [config.network.parse_architecture(row.architecture) for row in first]
     pool.train([(architecture, _SEED) for architecture in architectures], resources)
