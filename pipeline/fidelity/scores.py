@@ -10,17 +10,17 @@ from typing import Any, get_args
 import ray
 import torch
 
-from pipeline.config.search import SearchConfig
 from pipeline.config.tree import Config
 from pipeline.data import RunData, load_data
-from pipeline.networks import load_supernet, make_network, network_structure
+from pipeline.networks import load_supernet, make_network
 from pipeline.ray.session import Resources
+from pipeline.search.engine import choose_search_engine, load_search_engine
 from pipeline.search.evaluation_cache import open_cache
 from pipeline.storage.fidelity_records import Score
 from pipeline.storage.records import EvaluationRow
 from pipeline.storage.run_folder import RunFolder
 from snn.engines.device import find_cpu
-from snn.engines.engine import EngineSpec, choose_engine, load_engine, pack_weights
+from snn.engines.engine import EngineSpec, pack_weights
 from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation, spike_aware_fitness
 from snn.model.network import num_parameters
@@ -45,7 +45,8 @@ def score_architectures(
     }
     statistics: tuple[StatisticsName, ...] = get_args(StatisticsName)
     for name in statistics:
-        engine = _engine(replace(config.search, statistics=name), config, data)
+        scored_with = replace(config, search=replace(config.search, statistics=name))
+        engine = choose_search_engine(scored_with, "cpu", data)
         evaluations = _evaluate(run, config, data, engine, architectures, resources)
         for architecture, evaluation in evaluations.items():
             fitness = spike_aware_fitness(
@@ -56,18 +57,6 @@ def score_architectures(
             )
             scores[architecture][name] = Score(evaluation.accuracy, evaluation.spikes, fitness)
     return scores
-
-
-def _engine(search: SearchConfig, config: Config, data: RunData) -> EngineSpec:
-    return choose_engine(
-        search.engine,
-        "cpu",
-        network_structure(config.network, data),
-        batch_size=search.batch_size,
-        num_threads=config.threads_per_worker,
-        precision=search.precision,
-        recalibrate=search.num_calibrated,
-    )
 
 
 def _evaluate(
@@ -105,13 +94,7 @@ def _evaluate_group(
     torch.set_num_threads(engine.num_threads)
     data = load_data(config)
     device = torch.device("cpu")
-    network = load_engine(
-        engine,
-        network_structure(config.network, data),
-        weights,
-        calibration=data.calibration_inputs(engine.recalibrate),
-        device=device,
-    )
+    network = load_search_engine(engine, config, data, weights, device)
     return evaluate_architectures(
         network,
         architectures,

@@ -14,13 +14,12 @@ import torch
 from ray import tune
 
 from pipeline.config.tree import config_from_json
-from pipeline.data import RunData, load_data
-from pipeline.networks import network_structure
+from pipeline.data import load_data
 from pipeline.node_facts import NodeFacts, check_node
 from pipeline.search.answers import Answer
+from pipeline.search.engine import load_search_engine
 from pipeline.search.weights import SharedWeights
-from snn.engines.engine import EngineSpec, load_engine
-from snn.engines.inference import InferenceNetwork
+from snn.engines.engine import EngineSpec
 from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation, best_possible_fitness
 from snn.search_space import Architecture
@@ -70,16 +69,12 @@ class Evaluator(tune.Trainable):
             data = load_data(self.settings)
             self.samples = data.search_val()
             self.weights = SharedWeights(self.weights_actor)
-            self.network = self._load_network(data, torch.device(self.device_type))
+            device = torch.device(self.device_type)
+            self.network = load_search_engine(self.engine, self.settings, data, self.weights.arrays, device)
             self.loaded = True
         except Exception as error:  # reported by `step`, so that the user sees it once and in full
             logger.exception("the evaluator could not start")
             self.setup_error = f"{self.worker}: {type(error).__name__}: {error}"
-
-    def _load_network(self, data: RunData, device: torch.device) -> InferenceNetwork:
-        network = network_structure(self.settings.network, data)
-        calibration = data.calibration_inputs(self.engine.recalibrate)
-        return load_engine(self.engine, network, self.weights.arrays, calibration=calibration, device=device)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes the next trial's candidates; the actor stays as it is."""

@@ -23,6 +23,7 @@ from pipeline.networks import load_supernet, network_structure
 from pipeline.node_facts import describe_this_node
 from pipeline.ray.session import Resources
 from pipeline.ray.waiting import Waiting, get_when_started
+from pipeline.search.engine import choose_search_engine
 from pipeline.search.estimate import estimate_seconds
 from pipeline.search.evaluation_cache import EvaluationCache, open_cache
 from pipeline.search.evaluator import Evaluator
@@ -34,7 +35,7 @@ from pipeline.storage.names import FOLDED_WEIGHTS, SUPERNET_WEIGHTS
 from pipeline.storage.records import Cost, EvaluationRow, SearchResult, SupernetResult
 from pipeline.storage.run_folder import RunFolder
 from snn.engines.device import Device, find_cpu, find_device
-from snn.engines.engine import EngineSpec, choose_engine, make_inference, pack_weights
+from snn.engines.engine import EngineSpec, make_inference, pack_weights
 from snn.engines.event_driven import check_fits_kernels
 from snn.engines.inference import InferenceNetwork
 from snn.kernels.library import KernelsUnavailable, check_available
@@ -86,7 +87,7 @@ def check_search(config: Config, data: RunData, device_type: str) -> None:
         ValueError: The samples are too small for the backbone, the engine of the settings cannot evaluate a
             network of the run, or the search algorithm is not installed.
     """
-    _choose_engine(config, device_type, data)
+    choose_search_engine(config, device_type, data)
     if config.search.engine == "event_driven":
         for text in config.retrain.architectures:
             if text != "best":
@@ -140,7 +141,7 @@ def _prepare(run: RunFolder, config: Config, resources: Resources) -> _Prepared:
     )
     data = load_data(config)
     device = _worker_device(resources)
-    engine = _choose_engine(config, device.type, data)
+    engine = choose_search_engine(config, device.type, data)
     cache = None
     if config.search.cache:
         identity = engine.identity(device)
@@ -272,18 +273,6 @@ def _worker_device(resources: Resources) -> Device:
         remote.options(num_cpus=0, num_gpus=gpus).remote(), Waiting("a trial actor", 0, gpus)
     )
     return device
-
-
-def _choose_engine(config: Config, device_type: str, data: RunData) -> EngineSpec:
-    return choose_engine(
-        config.search.engine,
-        device_type,
-        network_structure(config.network, data),
-        batch_size=config.search.batch_size,
-        num_threads=config.threads_per_worker,
-        precision=config.search.precision,
-        recalibrate=config.search.num_calibrated,
-    )
 
 
 @contextmanager

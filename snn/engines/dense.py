@@ -73,6 +73,10 @@ class DenseNetwork:
         return Fired(spikes, counts)
 
 
+Statistics = dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]
+"""Mean and variance of each channel, by the batch norm that they replace the stored ones of."""
+
+
 class MeasuringDenseNetwork(DenseNetwork):
     """Implements `snn.engines.recalibration.MeasuringEngine`.
 
@@ -85,23 +89,22 @@ class MeasuringDenseNetwork(DenseNetwork):
         for norm in _norms(self.network):
             norm.float()
 
-    def measure(self, part: str, block: str, spikes: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    def measure(self, part: str, block: str, spikes: Tensor) -> tuple[Statistics, Tensor]:
         module = self._module(part, block)
-        statistics: list[tuple[Tensor, Tensor]] = []
-        for norm in (norms := _norms(module)):
-            norm.register_forward_pre_hook(_measuring(statistics))
+        statistics: Statistics = {}
+        norms = _norms(module)
+        handles = [norm.register_forward_pre_hook(_measuring(statistics)) for norm in norms]
+        for norm in norms:
             norm.train()  # it normalises with the statistics of its input
         following = module(spikes)
-        for norm in norms:
-            norm._forward_pre_hooks.clear()
+        for norm, handle in zip(norms, handles, strict=True):
+            handle.remove()
             norm.eval()
         self._record.clear()
         return statistics, following
 
-    def run_with(
-        self, part: str, block: str, statistics: list[tuple[Tensor, Tensor]], spikes: Tensor
-    ) -> Fired:
-        for norm, (mean, variance) in zip(_norms(self._module(part, block)), statistics, strict=True):
+    def run_with(self, part: str, block: str, statistics: Statistics, spikes: Tensor) -> Fired:
+        for norm, (mean, variance) in statistics.items():
             norm.running_mean, norm.running_var = mean, variance
         return self.run(part, block, spikes)
 
@@ -110,12 +113,12 @@ def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
     return [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
 
 
-def _measuring(statistics: list[tuple[Tensor, Tensor]]) -> Callable[[nn.Module, tuple[Tensor]], None]:
-    """A hook that adds mean and variance of each channel of a norm's input."""
+def _measuring(statistics: Statistics) -> Callable[[nn.BatchNorm2d, tuple[Tensor]], None]:
+    """A hook that notes mean and variance of each channel of a norm's input."""
 
-    def measure(_norm: nn.Module, inputs: tuple[Tensor]) -> None:
+    def measure(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
         variance, mean = torch.var_mean(inputs[0].float(), dim=(0, 2, 3), correction=0)
-        statistics.append((mean, variance))
+        statistics[norm] = (mean, variance)
 
     return measure
 
