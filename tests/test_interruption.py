@@ -195,8 +195,9 @@ def test_signal_ends_every_stage_soon_and_leaves_nothing(
         _, errors = driver.communicate(timeout=30)
         assert time.monotonic() - start < 12
         assert driver.returncode == status
-        assert "interrupted; finished work is kept. Resume with: python launch.py run demo" in errors
-        assert len(errors.strip().splitlines()) == 1
+        *warnings, last = errors.strip().splitlines()  # a super-network of one epoch ranks nothing, and it is said
+        assert "interrupted; finished work is kept. Resume with: python launch.py run demo" in last
+        assert all(line.startswith("warning: the scores cannot tell") for line in warnings)
         _, alive = psutil.wait_procs(family, timeout=5)
         assert not alive and is_clean(tmp_path / "run")
         assert (stage == "1/3") != RunFolder(tmp_path / "run").files.exists(SUPERNET)
