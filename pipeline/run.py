@@ -68,6 +68,11 @@ def open_run(
         FileNotFoundError: The data set, the super-network or the checkpoint is missing.
     """
     run.check(config)
+    if not config.search.needs_supernet and (supernet or checkpoint):
+        raise ValueError(
+            f"search.scoring is '{config.search.scoring}', which uses no super-network: leave the one given "
+            "away, or set --search.scoring supernet."
+        )
     data = load_data(config)
     if not run.has_best():
         check_search(config, data, _expected_device(config))
@@ -104,16 +109,22 @@ class Stage:
         finished: Whether all its results exist; raises if one of them is damaged.
         needs: What one of its tasks needs on a node.
         run: Runs it on the resources of the cluster.
+        skipped: Why a run of these settings goes without it; empty if it does not.
     """
 
     title: str
     finished: Callable[[RunFolder, Config], bool]
     needs: Callable[[Config, Resources], Waiting]
     run: Callable[[RunFolder, Config, Resources], None]
+    skipped: Callable[[Config], str] = lambda _: ""
 
 
 def _run_stages(stages: Sequence[Stage], run: RunFolder, config: Config) -> None:
     """Runs stages in order on one Ray, which is not started if all of them are finished."""
+    for stage in stages:
+        if reason := stage.skipped(config):
+            say(f"{stage.title}: skipped, as {reason}")
+    stages = [stage for stage in stages if not stage.skipped(config)]
     if all(stage.finished(run, config) for stage in stages):
         for stage in stages:
             say(f"{stage.title}: already finished")
@@ -171,6 +182,7 @@ STAGES: dict[str, Stage] = {
         lambda run, _: run.has_supernet(),
         lambda _, resources: Waiting("a training", resources.training_cpus, resources.training_gpus),
         _train,
+        lambda config: "" if config.search.needs_supernet else f"search.scoring is {config.search.scoring}",
     ),
     "search": Stage(
         "2/3 search",
@@ -246,6 +258,11 @@ def evaluate(run: RunFolder, config: Config, text: str) -> None:
 
     architecture = config.network.parse_architecture(text)
     config.network.search_space().index(architecture)  # raises unless the super-network has its blocks
+    if not config.search.needs_supernet:
+        raise ValueError(
+            f"Run '{run.path}' has no super-network to evaluate with, as its search.scoring is "
+            f"'{config.search.scoring}'; its table holds what was measured."
+        )
     supernet = run.read_supernet()
     data = load_data(config)
     network = load_supernet(run, config.network, data)

@@ -195,7 +195,8 @@ def test_signal_ends_every_stage_soon_and_leaves_nothing(
         _, errors = driver.communicate(timeout=30)
         assert time.monotonic() - start < 12
         assert driver.returncode == status
-        *warnings, last = errors.strip().splitlines()  # a super-network of one epoch ranks nothing, and it is said
+        # a super-network of one epoch cannot rank, which is said too
+        *warnings, last = errors.strip().splitlines()
         assert "interrupted; finished work is kept. Resume with: python launch.py run demo" in last
         assert all(line.startswith("warning: the scores cannot tell") for line in warnings)
         _, alive = psutil.wait_procs(family, timeout=5)

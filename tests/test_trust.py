@@ -21,7 +21,18 @@ def judged(
     accuracies: list[float], *, spikes: float = 1000.0, num_samples: int = 2000, best: int = 0
 ) -> Trust:
     table = rows(accuracies, [spikes] * len(accuracies), num_samples)
-    return judge(table, table[best], chance=0.1, spikes_reference=1000.0, spike_exponent=-0.08)
+    return judged_rows(table, table[best], spikes_reference=1000.0)
+
+
+def judged_rows(table: list[EvaluationRow], best: EvaluationRow, *, spikes_reference: float) -> Trust:
+    return judge(
+        table,
+        best,
+        chance=0.1,
+        spikes_reference=spikes_reference,
+        spike_exponent=-0.08,
+        longer="train longer (--supernet.epochs)",
+    )
 
 
 def test_choice_far_above_all_others_is_believed() -> None:
@@ -54,4 +65,4 @@ def test_guessing_silence_and_noise_are_named_with_what_to_do() -> None:
 
 def test_failed_candidates_are_left_out() -> None:
     table = [EvaluationRow(7, 0, "failed", (), error="lost"), *rows([0.8, 0.2], [900.0, 900.0], 500)]
-    assert judge(table, table[1], chance=0.1, spikes_reference=900.0, spike_exponent=-0.1).doubts == ()
+    assert judged_rows(table, table[1], spikes_reference=900.0).doubts == ()

@@ -41,6 +41,7 @@ def judge(
     chance: float,
     spikes_reference: float,
     spike_exponent: float,
+    longer: str,
 ) -> Trust:
     """Judges a search.
 
@@ -50,6 +51,7 @@ def judge(
         chance: Accuracy of always naming the most frequent class of D_val, in [0, 1].
         spikes_reference: The fitness' N_avg.
         spike_exponent: The fitness' lambda.
+        longer: The advice that makes accuracies less noisy.
     """
     measured = [row for row in rows if row.evaluation is not None]
     accuracy = np.array([row.evaluation.accuracy for row in measured if row.evaluation])
@@ -67,7 +69,7 @@ def judge(
     first = drawn == drawn.max(axis=1, keepdims=True)
     return Trust(
         float((first[:, chosen] / first.sum(axis=1)).mean()),
-        tuple(_doubts(accuracy, errors, spikes, chosen, chance, spikes_reference)),
+        tuple(_doubts(accuracy, errors, spikes, chosen, chance, spikes_reference, longer)),
     )
 
 
@@ -89,24 +91,24 @@ def _doubts(
     chosen: int,
     chance: float,
     spikes_reference: float,
+    longer: str,
 ) -> list[str]:
     doubts = []
     if accuracy[chosen] <= chance + 2 * errors[chosen]:
         doubts.append(
-            f"its accuracy on D_val ({accuracy[chosen]:.1%}) is that of guessing ({chance:.1%}): train the "
-            "super-network longer (--supernet.epochs)"
+            f"its accuracy on D_val ({accuracy[chosen]:.1%}) is that of guessing ({chance:.1%}): {longer}"
         )
     if spikes[chosen] < _NEARLY_SILENT * spikes_reference:
         doubts.append(
             f"it is nearly silent: {spikes[chosen]:,.0f} spikes, where random paths fired "
             f"{spikes_reference:,.0f} while training. The stored batch-norm statistics do not fit: use "
-            "--search.statistics recalibrated, or train the super-network longer"
+            f"--search.statistics recalibrated, or {longer}"
         )
     spread = float(accuracy.std())
     if len(accuracy) > 1 and spread <= (error := math.sqrt(float((errors**2).mean()))):
         doubts.append(
             f"accuracies of the candidates differ by {spread:.1%} (standard deviation), no more than the "
             f"standard error of one on D_val ({error:.1%}): score on more samples (--data.train-fraction, "
-            "--search.max-val-samples), or train the super-network longer"
+            f"--search.max-val-samples), or {longer}"
         )
     return doubts

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pipeline.algorithms.settings import SearchSettings
 from pipeline.config.identity import NO_IDENTITY
-from snn.options import EngineName, Precision, Range, StatisticsName
+from snn.options import EngineName, Precision, Range, ScoringName, StatisticsName
 from snn.search_space import SearchSpace
 
 # Largest space that is searched exhaustively without asking: 5 blocks in 5 layers are 3,125, 8 are 32,768.
@@ -19,6 +19,19 @@ LARGEST_EXHAUSTIVE = 20_000
 class SearchConfig(SearchSettings):
     """Stage 2: the spike-aware search on D_val."""
 
+    scoring: ScoringName = "supernet"
+    """What candidates are scored with: `supernet`, the weights of the super-network, as the paper does;
+    `short_training`, weights of their own, from a short training that drops the worse ones early. No
+    super-network is trained then."""
+    training_samples: Annotated[int, Range(1, 1_000_000_000_000)] | None = None
+    """`short_training` only: samples that a candidate is trained on unless it is dropped, repeated ones
+    counted; by default one pass over D_train."""
+    rungs: Annotated[int, Range(1, 20)] = 3
+    """`short_training` only: measurements of a candidate. A candidate that is not among the best of earlier
+    generations at one of them is dropped (successive halving); 1 drops none."""
+    reduction_factor: Annotated[float, Range(1.0, 100.0, low_excluded=True)] = 3.0
+    """`short_training` only: from rung to rung a training is this many times longer, and the best one in this
+    many go on."""
     batch_size: Annotated[int, Range(1, 1_000_000)] = 128
     """Samples per forward pass; results of event-driven evaluation do not depend on it."""
     engine: EngineName = "auto"
@@ -57,6 +70,16 @@ class SearchConfig(SearchSettings):
                 "reach to become a parent.",
                 stacklevel=2,
             )
+
+    @property
+    def needs_supernet(self) -> bool:
+        """Whether candidates are scored with a super-network's weights."""
+        return self.scoring == "supernet"
+
+    def rung_samples(self, num_train: int) -> list[int]:
+        """Training samples of a candidate at each rung, of `num_train` in D_train; each at least 1."""
+        total = self.training_samples or num_train
+        return [max(1, round(total / self.reduction_factor**k)) for k in reversed(range(self.rungs))]
 
     @property
     def num_calibrated(self) -> int:

@@ -1,14 +1,15 @@
-"""The scores at hand: what a run's super-network says of architectures, by each kind of statistics."""
+"""The scores at hand: what super-network, short trainings and initial weights say of architectures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, get_args
 
 import ray
 import torch
+from scipy.stats import rankdata
 
 from pipeline.config.tree import Config
 from pipeline.data import RunData, load_data
@@ -16,8 +17,9 @@ from pipeline.networks import load_supernet, make_network
 from pipeline.ray.session import Resources
 from pipeline.search.engine import choose_search_engine, load_search_engine
 from pipeline.search.evaluation_cache import open_cache
+from pipeline.search.short_training import train_shortly, training_hash
 from pipeline.storage.fidelity_records import Score
-from pipeline.storage.records import EvaluationRow
+from pipeline.storage.records import EvaluationRow, Rung, SupernetResult
 from pipeline.storage.run_folder import RunFolder
 from snn.engines.device import find_cpu
 from snn.engines.engine import EngineSpec, pack_weights
@@ -26,37 +28,161 @@ from snn.fitness import Evaluation, spike_aware_fitness
 from snn.model.network import num_parameters
 from snn.options import StatisticsName
 from snn.search_space import Architecture
+from snn.training.at_initialisation import AtInitialisation, measure_at_initialisation
+from snn.training.paths import num_paths
 
-Scores = dict[Architecture, dict[str, Score]]
+# Short trainings are measured at these parts of one pass over D_train.
+_RUNGS, _FACTOR = 4, 2.0
+# Samples of the batch that measures initial weights.
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of architectures.
+
+    Attributes:
+        by_architecture: Of each architecture its scores by name.
+        training_samples: Samples that a whole search of the run trains on with each score.
+    """
+
+    by_architecture: Mapping[Architecture, Mapping[str, Score]]
+    training_samples: Mapping[str, int]
 
 
 def score_architectures(
-    run: RunFolder, config: Config, data: RunData, architectures: Sequence[Architecture], resources: Resources
-) -> Scores:
-    """Scores architectures with the super-network's weights on D_val, on this cluster's CPUs.
+    run: RunFolder,
+    config: Config,
+    data: RunData,
+    architectures: Sequence[Architecture],
+    resources: Resources,
+    spikes_reference: float,
+) -> Scored:
+    """Scores architectures in every way, on this cluster's CPUs.
 
-    The scores are `stored` and `recalibrated`, after the batch-norm statistics they use, and `parameters`,
-    the number of learnable parameters, which anyone could rank by.
+    `stored` and `recalibrated`: accuracy on D_val with the super-network's weights, by batch-norm statistics;
+    only if the run has a super-network.
+    `trained_N`: accuracy on D_val after a training from scratch on N samples.
+    `hamming_distance`, `operations`, `initial_spikes` and `parameters` need no training; by the last three
+    anyone could rank. `mean_rank`: mean of the ranks by `recalibrated`, `hamming_distance` and `operations`.
     """
-    supernet = run.read_supernet()
-    scores: Scores = {
-        architecture: {"parameters": Score(float(_num_parameters(config, data, architecture)))}
-        for architecture in architectures
-    }
-    statistics: tuple[StatisticsName, ...] = get_args(StatisticsName)
-    for name in statistics:
-        scored_with = replace(config, search=replace(config.search, statistics=name))
-        engine = choose_search_engine(scored_with, "cpu", data)
-        evaluations = _evaluate(run, config, data, engine, architectures, resources)
-        for architecture, evaluation in evaluations.items():
-            fitness = spike_aware_fitness(
-                evaluation.accuracy,
-                evaluation.spikes,
-                spikes_reference=supernet.spikes_reference,
-                spike_exponent=config.search.spike_exponent,
-            )
-            scores[architecture][name] = Score(evaluation.accuracy, evaluation.spikes, fitness)
-    return scores
+    scores: dict[str, dict[Architecture, Score]] = {}
+    samples: dict[str, int] = {}
+
+    def of(evaluation: Evaluation | Rung) -> Score:
+        fitness = spike_aware_fitness(
+            evaluation.accuracy,
+            evaluation.spikes,
+            spikes_reference=spikes_reference,
+            spike_exponent=config.search.spike_exponent,
+        )
+        return Score(evaluation.accuracy, evaluation.spikes, fitness)
+
+    if config.search.needs_supernet:
+        once = _supernet_samples(run.read_supernet(), config)
+        statistics: tuple[StatisticsName, ...] = get_args(StatisticsName)
+        for kind in statistics:
+            scored_with = replace(config, search=replace(config.search, statistics=kind))
+            engine = choose_search_engine(scored_with, "cpu", data)
+            evaluations = _evaluate(run, config, data, engine, architectures, resources)
+            scores[kind] = {a: of(evaluation) for a, evaluation in evaluations.items()}
+            samples[kind] = once
+    short = _short_config(config)
+    rungs = _train_shortly(short, data, architectures)
+    for index, number in enumerate(short.search.rung_samples(len(data.supernet_train()))):
+        name = f"trained_{number}"
+        scores[name] = {a: of(rungs[a][index]) for a in architectures}
+        samples[name] = number * min(config.search.max_evaluations, len(config.network.search_space()))
+    initial = _measure_initial(config, architectures)
+    scores["hamming_distance"] = {a: Score(one.hamming_distance) for a, one in initial.items()}
+    scores["operations"] = {a: Score(one.operations) for a, one in initial.items()}
+    scores["initial_spikes"] = {a: Score(one.spikes, one.spikes) for a, one in initial.items()}
+    scores["parameters"] = {a: Score(float(_num_parameters(config, data, a))) for a in architectures}
+    if "recalibrated" in scores:
+        together = [scores[name] for name in ("recalibrated", "hamming_distance", "operations")]
+        scores["mean_rank"] = _mean_rank(together, architectures)
+        samples["mean_rank"] = samples["recalibrated"]
+    return Scored(
+        {a: {name: by[a] for name, by in scores.items()} for a in architectures},
+        {name: samples.get(name, 0) for name in scores},
+    )
+
+
+def _supernet_samples(supernet: SupernetResult, config: Config) -> int:
+    """Samples that the super-network was trained on, once for each path of a step."""
+    paths = num_paths(config.supernet.path_sampling, config.network.search_space())
+    return len(supernet.history) * supernet.num_train * paths
+
+
+def _mean_rank(
+    scores: Sequence[Mapping[Architecture, Score]], architectures: Sequence[Architecture]
+) -> dict[Architecture, Score]:
+    ranks = sum(rankdata([one[a].accuracy or 0.0 for a in architectures]) for one in scores) / len(scores)
+    return {a: Score(float(rank)) for a, rank in zip(architectures, ranks, strict=True)}
+
+
+def _short_config(config: Config) -> Config:
+    """The settings of a short training of one pass over D_train."""
+    search = replace(
+        config.search,
+        scoring="short_training",
+        training_samples=None,
+        rungs=_RUNGS,
+        reduction_factor=_FACTOR,
+    )
+    return replace(config, search=search)
+
+
+def _train_shortly(
+    config: Config, data: RunData, architectures: Sequence[Architecture]
+) -> dict[Architecture, tuple[Rung, ...]]:
+    """The rungs of each architecture; those that a study has measured already come from the cache."""
+    cache = None
+    if config.search.cache:
+        device = find_cpu()
+        engine = choose_search_engine(config, "cpu", data).identity(device)
+        sha256 = training_hash(config, data, device)
+        cache = open_cache(config, data, weights_sha256=sha256, engine=engine)
+    known = {} if cache is None else cache.read()
+    done = {a: row.rungs for a in architectures if (row := known.get(str(a)))}
+    task = ray.remote(_train_one).options(num_cpus=config.threads_per_worker)
+    waiting = {task.remote(config, a): a for a in architectures if a not in done}
+    while waiting:
+        [ready], _ = ray.wait(list(waiting))
+        evaluation, rungs = ray.get(ready)
+        architecture = waiting.pop(ready)
+        done[architecture] = rungs
+        if cache is not None:
+            cache.append([EvaluationRow(-1, 0, str(architecture), (), evaluation, rungs=rungs)])
+    return done
+
+
+def _train_one(config: Config, architecture: Architecture) -> tuple[Evaluation, tuple[Rung, ...]]:
+    """The task: a short training with its measurements."""
+    torch.set_num_threads(config.threads_per_worker)
+    data = load_data(config)
+    evaluations = list(train_shortly(config, data, architecture, torch.device("cpu")))
+    numbers = config.search.rung_samples(len(data.supernet_train()))
+    rungs = tuple(Rung(n, e.accuracy, e.spikes) for n, e in zip(numbers, evaluations, strict=True))
+    return evaluations[-1], rungs
+
+
+def _measure_initial(
+    config: Config, architectures: Sequence[Architecture]
+) -> dict[Architecture, AtInitialisation]:
+    task = ray.remote(_measure_one).options(num_cpus=config.threads_per_worker)
+    results: list[AtInitialisation] = ray.get([task.remote(config, a) for a in architectures])
+    return dict(zip(architectures, results, strict=True))
+
+
+def _measure_one(config: Config, architecture: Architecture) -> AtInitialisation:
+    """The task: a network with its initial weights on the first samples of D_train."""
+    torch.set_num_threads(config.threads_per_worker)
+    data = load_data(config)
+    network = make_network(config.network, data, architecture=architecture, seed=config.seed)
+    inputs = data.calibration_inputs(_BATCH)
+    assert inputs is not None
+    return measure_at_initialisation(network, architecture, inputs)
 
 
 def _evaluate(

@@ -14,7 +14,6 @@ from pipeline.fidelity.scores import score_architectures
 from pipeline.node_check import check_nodes
 from pipeline.ray.session import ray_session
 from pipeline.storage.fidelity_records import Estimate, Fidelity, Score, StudiedArchitecture
-from pipeline.storage.records import RetrainResult
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.pool import Pool
 from snn.fitness import spike_aware_fitness
@@ -44,14 +43,14 @@ def study(run: RunFolder, config: Config, *, num_architectures: int, num_seeds: 
     data, seeds = load_data(config), tuple(range(num_seeds))
     pool = Pool(run, config, data)
     pool.take_over(run)
+    reference = run.read_best().spikes_reference
     with ray_session(config) as resources:
         if config.ray.address is not None:
             check_nodes(config)
-        scores = score_architectures(run, config, data, list(drawn), resources)
+        scores = score_architectures(run, config, data, list(drawn), resources, reference)
         pool.train([(architecture, seed) for architecture in drawn for seed in seeds], resources)
-    reference = run.read_supernet().spikes_reference
     studied = tuple(
-        _studied(config, label, architecture, scores[architecture], pool, seeds, reference)
+        _studied(config, label, architecture, scores.by_architecture[architecture], pool, seeds, reference)
         for architecture, label in drawn.items()
     )
     result = Fidelity(
@@ -62,6 +61,7 @@ def study(run: RunFolder, config: Config, *, num_architectures: int, num_seeds: 
         agreements=rank_agreements(studied),
         ceilings={m: tau_ceiling(_by_seed(config, studied, m, reference)) for m in MEASURES},
         choices=choices(studied),
+        training_samples=dict(scores.training_samples),
     )
     run.write_fidelity(result)
     return result
@@ -115,15 +115,8 @@ def _studied(
         accuracies,
         spikes,
         fitness,
-        {**scores, "first_epoch": _first_epoch(config, trained, reference)},
+        dict(scores),
     )
-
-
-def _first_epoch(config: Config, trained: list[RetrainResult], reference: float) -> Score:
-    """What the first epoch of the trainings said: how far a short training would do instead of a score."""
-    accuracy = float(np.mean([one.history[0].train_accuracy for one in trained]))
-    spikes = float(np.mean([one.history[0].spikes for one in trained]))
-    return Score(accuracy, spikes, _fitness(config, accuracy, spikes, reference))
 
 
 def _by_seed(
@@ -148,22 +141,24 @@ def fidelity_table(result: Fidelity) -> str:
     lines = [
         f"{len(result.architectures)} architectures, {len(result.seeds)} seeds each. Kendall's tau with "
         "training from scratch (90 % interval):",
-        f"{'score':<14} " + " ".join(f"{measure:>24}" for measure in MEASURES),
+        f"{'score':<16} {'trained on':>12} " + " ".join(f"{measure:>22}" for measure in MEASURES),
     ]
     taus = {(a.score, a.measure): a.tau for a in result.agreements}
     for score in dict.fromkeys(a.score for a in result.agreements):
         cells = [_estimate_text(taus.get((score, measure))) for measure in MEASURES]
-        lines.append(f"{score:<14} " + " ".join(f"{cell:>24}" for cell in cells))
+        samples = result.training_samples.get(score)
+        cost = "" if samples is None else f"{samples:,}"
+        lines.append(f"{score:<16} {cost:>12} " + " ".join(f"{cell:>22}" for cell in cells))
     ceilings = [result.ceilings[measure] for measure in MEASURES]
     cells = ["unknown" if value is None else f"{value:.2f}" for value in ceilings]
-    lines.append(f"{'at most':<14} " + " ".join(f"{cell:>24}" for cell in cells))
+    lines.append(f"{'at most':<16} {'':>12} " + " ".join(f"{cell:>22}" for cell in cells))
     lines.append("\nWhat the first choice of a score costs against the best of the study:")
     for choice in result.choices:
         name = choice.architecture or "any one, on average"
         cost = (
             f"{100 * choice.accuracy_regret:5.1f} points of accuracy, {choice.fitness_regret:.4f} of fitness"
         )
-        lines.append(f"{choice.score:<14} {cost}  {name}")
+        lines.append(f"{choice.score:<16} {cost}  {name}")
     return "\n".join(lines)
 
 

@@ -26,10 +26,14 @@ from snn.fitness import TimeCourse
 
 @dataclass(frozen=True)
 class Stage:
-    """Whether a stage is finished and, if not, what is missing and which command adds it."""
+    """Whether a stage is finished and, if not, what is missing and which command adds it.
+
+    `needed` is False for a stage that runs of these settings go without.
+    """
 
     done: bool
     missing: str
+    needed: bool = True
 
 
 @dataclass(frozen=True)

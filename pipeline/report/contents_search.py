@@ -94,9 +94,10 @@ class Search:
     """Stage 2.
 
     Attributes:
+        scoring: What candidates are scored with, as in the settings.
         algorithm: Name of the search algorithm.
         spike_exponent: The fitness' lambda.
-        spikes_reference: The fitness' N_avg; None before the super-network is trained.
+        spikes_reference: The fitness' N_avg; None before it is measured.
         space_size: Architectures in the space.
         num_workers: Candidates evaluated at once.
         num_evaluations: Candidates evaluated so far, failed ones included.
@@ -111,6 +112,7 @@ class Search:
         evaluations: All candidates evaluated so far.
     """
 
+    scoring: str
     algorithm: str
     spike_exponent: float
     spikes_reference: float | None
@@ -126,6 +128,13 @@ class Search:
     evaluations: tuple[Candidate, ...]
     probability_best: float | None = None
     doubts: tuple[str, ...] = ()
+
+    @property
+    def weights(self) -> str:
+        """Whose weights candidates are scored with."""
+        if self.scoring == "supernet":
+            return "the super-network's weights"
+        return "weights of its own from a short training"
 
 
 @dataclass(frozen=True)

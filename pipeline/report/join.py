@@ -39,6 +39,8 @@ def join_report(run: RunFolder) -> Report:
     """Everything the stages left; what is missing or not finite is None."""
     config = run.read_config()
     supernet, no_supernet = _if_finished(run.read_supernet)
+    if not config.search.needs_supernet:
+        no_supernet = "There is none, as each candidate has a short training of its own."
     result, no_search = _if_finished(run.read_best)
     rows = run.read_evaluations()
     retrained = {number: run.read_retrained(number) for number in run.retrained_numbers()}
@@ -49,7 +51,7 @@ def join_report(run: RunFolder) -> Report:
         run=run.path.resolve().name,
         config_name=config.name,
         stages=Stages(
-            supernet=Stage(supernet is not None, no_supernet),
+            supernet=Stage(supernet is not None, no_supernet, needed=config.search.needs_supernet),
             search=Stage(result is not None, no_search),
             retrain=_retrain_stage(run, config, list(retrained.values())),
         ),

@@ -24,7 +24,7 @@ from pipeline.report.contents_search import (
     Part,
     Search,
 )
-from pipeline.storage.records import EvaluationRow, ReplayResult, SearchResult, SupernetResult
+from pipeline.storage.records import EvaluationRow, ReplayResult, SearchResult, SupernetResult, complete_rows
 from snn.fitness import Evaluation, pareto_front
 from snn.search_space import Architecture, Pool, SearchedLayer
 
@@ -38,6 +38,7 @@ def join_search(
     """The search so far; `result` is None while it is unfinished."""
     reference = result.spikes_reference if result else supernet.spikes_reference if supernet else None
     return Search(
+        scoring=config.search.scoring,
         algorithm=config.search.algorithm,
         spike_exponent=config.search.spike_exponent,
         spikes_reference=reference,
@@ -112,19 +113,17 @@ def _chosen(row: EvaluationRow) -> ChosenCandidate:
 
 
 def _measured(row: EvaluationRow) -> Evaluation:
-    """The evaluation of a candidate that cannot have failed: the search chose it."""
-    assert row.evaluation is not None, f"the chosen candidate {row.candidate_id} has no evaluation"
+    """The evaluation of a candidate that cannot have failed."""
+    assert row.evaluation is not None, f"candidate {row.candidate_id} has no evaluation"
     return row.evaluation
 
 
 def _front(rows: Sequence[EvaluationRow]) -> tuple[int, ...]:
-    """Ids of the Pareto front of the candidates scored on all samples; racing stops others early."""
-    measured = [(row.candidate_id, row.evaluation) for row in rows if row.evaluation is not None]
+    """Ids of the Pareto front of the candidates that were not given up early."""
+    measured = [(row.candidate_id, _measured(row)) for row in complete_rows(rows)]
     finite = [(number, evaluation) for number, evaluation in measured if _is_finite(evaluation)]
-    most_samples = max((evaluation.num_samples for _, evaluation in finite), default=0)
-    complete = [pair for pair in finite if pair[1].num_samples == most_samples]
-    front = pareto_front([(evaluation.accuracy, evaluation.spikes) for _, evaluation in complete])
-    return tuple(complete[index][0] for index in front)
+    front = pareto_front([(evaluation.accuracy, evaluation.spikes) for _, evaluation in finite])
+    return tuple(finite[index][0] for index in front)
 
 
 def _is_finite(evaluation: Evaluation) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from pipeline.algorithms.history import Candidate
-from pipeline.storage.records import EvaluationRow
+from pipeline.storage.records import EvaluationRow, Rung
 from snn.fitness import Evaluation
 
 
@@ -19,6 +19,7 @@ class Answer:
         error: Why it failed; empty if it did not.
         worker: Name of the process that evaluated it.
         seconds: Wall seconds of the evaluation in that process.
+        rungs: As in EvaluationRow.
     """
 
     candidate_id: int
@@ -26,6 +27,7 @@ class Answer:
     error: str = ""
     worker: str = ""
     seconds: float = 0.0
+    rungs: tuple[Rung, ...] = ()
 
 
 LOST = Answer(-1, error="the trial ended without a result (its process died, hung or was stopped)")
@@ -44,6 +46,7 @@ def row_of(candidate: Candidate, answer: Answer, fitness: float | None) -> Evalu
         error=answer.error,
         worker=answer.worker,
         seconds=answer.seconds,
+        rungs=answer.rungs,
     )
 
 

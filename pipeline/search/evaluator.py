@@ -1,4 +1,4 @@
-"""The trial actor: loads data and weights once, stays warm, scores one group of candidates a trial."""
+"""The trial actor: loads what it scores with once, stays warm, scores one group of candidates a trial."""
 
 from __future__ import annotations
 
@@ -6,35 +6,56 @@ import faulthandler
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from ray import tune
 
-from pipeline.config.tree import config_from_json
-from pipeline.data import load_data
+from pipeline.config.tree import Config, config_from_json
+from pipeline.data import RunData, load_data
 from pipeline.node_facts import NodeFacts, check_node
 from pipeline.search.answers import Answer
-from pipeline.search.engine import load_search_engine
-from pipeline.search.weights import SharedWeights
-from snn.engines.engine import EngineSpec
-from snn.engines.trie import evaluate_architectures
-from snn.fitness import Evaluation, best_possible_fitness
 from snn.search_space import Architecture
 
 logger = logging.getLogger(__name__)
 
 _STDERR = 2
 
+Candidates = Sequence[tuple[int, Architecture]]
+
+
+class Scorer(Protocol):
+    """Scores candidates in the process of a trial actor."""
+
+    def score(
+        self, candidates: Candidates, threshold: float | None
+    ) -> Iterator[tuple[Sequence[Answer], bool]]:
+        """The answers for a group, and whether they are the last ones; once, or at each rung of a training.
+
+        Args:
+            candidates: Ids and architectures.
+            threshold: Fitness below which a candidate may be given up; None for none.
+        """
+
+    def damage(self) -> str:
+        """What makes the answers useless; empty if nothing does."""
+
+
+class Scoring(Protocol):
+    """What is sent to the trial actors, from which each makes its scorer."""
+
+    def load(self, config: Config, data: RunData) -> Scorer:
+        """The scorer, in the process of a trial actor."""
+
 
 class Evaluator(tune.Trainable):
-    """Scores candidates on D_val with the super-network's weights.
+    """Scores candidates on D_val.
 
     A trial's config holds `candidates`, a list of (id, architecture as text), and `threshold`, the fitness
-    below which a candidate may be stopped early (or None). Its one result holds `answers`, an Answer for
-    each candidate.
+    below which a candidate may be given up (or None). Each of its results holds `answers`, an Answer for each
+    candidate.
 
     Data and weights are loaded in the first trial: an actor that hangs before its first one is not noticed.
     A trial that takes too long ends its process, and the searcher hands its candidates out again.
@@ -44,109 +65,58 @@ class Evaluator(tune.Trainable):
         self,
         config: dict[str, Any],
         run_config: dict[str, Any],
-        weights_actor: str,
-        engine: EngineSpec,
-        device_type: str,
-        spikes_reference: float,
+        scoring: Scoring,
         driver: NodeFacts | None = None,
     ) -> None:
         self.worker = f"{os.uname().nodename}-{os.getpid()}"
         self.setup_error = ""
-        self.loaded = False
+        self.scorer: Scorer | None = None
         self.run_config = run_config
-        self.weights_actor = weights_actor
-        self.engine = engine
-        self.device_type = device_type
-        self.spikes_reference = spikes_reference
+        self.scoring = scoring
         self.driver = driver
         self.reset_config(config)
 
-    def _load(self) -> None:
+    def _load(self) -> Scorer | None:
         try:
             self.settings = config_from_json(self.run_config)
             check_node(self.settings, self.driver)
-            torch.set_num_threads(self.engine.num_threads)
-            data = load_data(self.settings)
-            self.samples = data.search_val()
-            self.weights = SharedWeights(self.weights_actor)
-            device = torch.device(self.device_type)
-            self.network = load_search_engine(self.engine, self.settings, data, self.weights.arrays, device)
-            self.loaded = True
+            torch.set_num_threads(self.settings.threads_per_worker)
+            return self.scoring.load(self.settings, load_data(self.settings))
         except Exception as error:  # reported by `step`, so that the user sees it once and in full
             logger.exception("the evaluator could not start")
             self.setup_error = f"{self.worker}: {type(error).__name__}: {error}"
+            return None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes the next trial's candidates; the actor stays as it is."""
         self.candidates = [(int(i), Architecture.parse(text)) for i, text in new_config["candidates"]]
         self.threshold: float | None = new_config.get("threshold")
+        self.scores: Iterator[tuple[Sequence[Answer], bool]] | None = None
+        self.busy_seconds = self.cpu_seconds = 0.0
         return True
 
     def step(self) -> dict[str, Any]:
-        if not self.loaded:
-            self._load()
-        if self.setup_error:
+        if not self.setup_error:
+            self.scorer = self.scorer or self._load()
+        if self.setup_error or self.scorer is None:
             return {"setup_error": self.setup_error, "done": True}
         start, cpu_start = time.perf_counter(), time.process_time()
         seconds_allowed = self.settings.ray.evaluation_timeout * len(self.candidates)
         faulthandler.dump_traceback_later(seconds_allowed, exit=True, file=_STDERR)
         try:
-            answers = self._answers()
+            self.scores = self.scores or self.scorer.score(self.candidates, self.threshold)
+            answers, done = next(self.scores)
         finally:
             faulthandler.cancel_dump_traceback_later()
-        self._check_weights()
-        if self.setup_error:
+        if damage := self.scorer.damage():
+            self.setup_error = f"{self.worker}: {damage}"
             return {"setup_error": self.setup_error, "done": True}
-        busy = time.perf_counter() - start
+        self.busy_seconds += time.perf_counter() - start
+        self.cpu_seconds += time.process_time() - cpu_start
+        seconds = self.busy_seconds / len(answers)
         return {
-            "answers": [replace(a, worker=self.worker, seconds=busy / len(answers)) for a in answers],
-            "busy_seconds": busy,
-            "cpu_seconds": time.process_time() - cpu_start,
-            "done": True,
+            "answers": [replace(answer, worker=self.worker, seconds=seconds) for answer in answers],
+            "busy_seconds": self.busy_seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "done": done,
         }
-
-    def _answers(self) -> list[Answer]:
-        """Evaluates the group together; if that raises, each candidate alone, so that one fails by itself."""
-        try:
-            return self._evaluate(self.candidates)
-        except Exception as error:
-            if len(self.candidates) == 1:
-                logger.exception("the evaluation of %s failed", self.candidates[0][1])
-                return [Answer(self.candidates[0][0], error=f"{type(error).__name__}: {error}")]
-        group, answers = self.candidates, list[Answer]()
-        for candidate in group:
-            self.candidates = [candidate]
-            answers += self._answers()
-        return answers
-
-    def _evaluate(self, candidates: list[tuple[int, Architecture]]) -> list[Answer]:
-        results = evaluate_architectures(
-            self.network,
-            [architecture for _, architecture in candidates],
-            self.samples.batches(self.engine.batch_size, self.network.device),
-            num_threads=self.engine.num_threads,
-            stop=None if self.threshold is None else self._cannot_reach(self.threshold),
-        )
-        return [Answer(i, result) for (i, _), result in zip(candidates, results, strict=True)]
-
-    def _cannot_reach(self, threshold: float) -> Callable[[Evaluation], bool]:
-        """Tells whether a candidate's fitness must end below the threshold, whatever is left gives."""
-
-        def stop(so_far: Evaluation) -> bool:
-            bound = best_possible_fitness(
-                so_far,
-                num_samples=len(self.samples),
-                spikes_reference=self.spikes_reference,
-                spike_exponent=self.settings.search.spike_exponent,
-            )
-            return bound < threshold
-
-        return stop
-
-    def _check_weights(self) -> None:
-        """Refuses the trial's results if the shared weights have changed."""
-        if not self.weights.intact():
-            self.setup_error = (
-                f"{self.worker}: the super-network's weights in shared memory were overwritten. Nothing "
-                "that was evaluated with them is kept; run the search again."
-            )

@@ -11,15 +11,16 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from pipeline.algorithms.ask_tell import ArchitectureSearch
+from pipeline.algorithms.halving import SuccessiveHalving
 from pipeline.algorithms.history import Candidate
 from pipeline.search.answers import LOST, Answer, row_of, same_measurement
 from pipeline.search.results import Results
 from pipeline.search.speculation import Speculation
-from pipeline.storage.records import EvaluationRow
+from pipeline.storage.records import EvaluationRow, Rung
 from snn.fitness import Evaluation
 
 # Largest number of candidates of one trial: what a lost process costs, and the interval between reports.
-_LARGEST_GROUP = 125
+LARGEST_GROUP = 125
 # Losses of a candidate, with its process or because it hung, after which it counts as failed.
 _MOST_LOSSES = 3
 
@@ -37,7 +38,9 @@ class AskTellSearcher(Searcher):
         search: The search; deterministic given the results.
         results: Known evaluations, and where new ones are stored.
         num_workers: Trials at once; candidates are shared out among them.
+        largest_group: Largest number of candidates of one trial.
         racing: Candidates may be stopped as soon as they can no longer become parents.
+        halving: Which candidates go on at the rungs of a short training; None if the trials have no rungs.
         speculate: Evaluate architectures ahead of the search in slots that would wait.
     """
 
@@ -47,18 +50,23 @@ class AskTellSearcher(Searcher):
         results: Results,
         *,
         num_workers: int,
+        largest_group: int = LARGEST_GROUP,
         racing: bool = False,
+        halving: SuccessiveHalving | None = None,
         speculate: bool = False,
     ) -> None:
         super().__init__()
         self.search = search
         self.results = results
         self.num_workers = num_workers
+        self.largest_group = largest_group
         self.racing = racing
+        self.halving = halving
         self.ahead = Speculation(search) if speculate else None
         self.setup_error = ""
         self.failure: Exception | None = None
         self._waiting: deque[list[Candidate]] = deque()
+        self._held: list[Candidate] = []
         self._live: dict[str, list[Candidate]] = {}
         self._losses: Counter[int] = Counter()
         self._released: set[str] = set()
@@ -66,7 +74,7 @@ class AskTellSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """The next group of candidates; None while results are awaited, FINISHED at the end."""
         if not self._waiting:
-            self._waiting.extend(_grouped(self._ask_unknown(), self.num_workers))
+            self._waiting.extend(self._grouped(self._ask_unknown()))
         if self.setup_error or self.failure or (not self._waiting and self.search.finished):
             return Searcher.FINISHED
         group = self._waiting.popleft() if self._waiting else self._ahead_of_search()
@@ -77,7 +85,14 @@ class AskTellSearcher(Searcher):
         return {"candidates": [(c.id, str(c.architecture)) for c in group], "threshold": threshold}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing to do: a trial reports once, when it is complete."""
+        """Nothing to do: what a trial reports at a rung is part of what it reports when it is complete."""
+
+    def drops(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether a trial ends at the rung that it reports."""
+        answers: Sequence[Answer] = result.get("answers", ())
+        if self.halving is None or not answers or not answers[0].rungs:
+            return False
+        return self.halving.drops(self._live[trial_id][0].generation, self._rung_values(answers[0].rungs))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -122,18 +137,44 @@ class AskTellSearcher(Searcher):
         """All candidates that the search hands out now, less those whose evaluation is known or under way."""
         unknown: list[Candidate] = []
         while not unknown:
-            asked = list(iter(self.search.ask, None))
+            asked = self._next_asked()
             if not asked:
                 break
             known: list[EvaluationRow] = []
             for candidate in asked:
                 row = self.results.known.get(str(candidate.architecture))
-                if row is not None:
+                if row is not None and self._is_usable(row, candidate):
                     known.append(self._as(candidate, row))
                 elif self.ahead is None or not self.ahead.awaits(candidate):
                     unknown.append(candidate)
             self._file(known, measured=False)
         return unknown
+
+    def _next_asked(self) -> list[Candidate]:
+        """What the search hands out now. With rungs one generation, when all earlier ones have results."""
+        asked = [*self._held, *iter(self.search.ask, None)]
+        if self.halving is None or not asked:
+            return asked
+        generation = asked[0].generation
+        waits = any(candidate.generation < generation for group in self._live.values() for candidate in group)
+        now = [] if waits else [candidate for candidate in asked if candidate.generation == generation]
+        self._held = asked[len(now) :]
+        return now
+
+    def _is_usable(self, row: EvaluationRow, candidate: Candidate) -> bool:
+        """Whether a known row ends at the rung where this search would end it."""
+        if self.halving is None:
+            return True
+        return self.halving.is_over(candidate.generation, self._rung_values(row.rungs))
+
+    def _rung_values(self, rungs: Sequence[Rung]) -> list[float]:
+        """What rungs are compared by: the fitness, or below 0 the spikes above the budget."""
+        values = []
+        for rung in rungs:
+            evaluation = Evaluation(rung.accuracy, rung.spikes, firing_rate=0.0, num_samples=1)
+            excess = self.search.history.excess(evaluation)
+            values.append(-excess if excess else self.search.fitness(evaluation))
+        return values
 
     def _ahead_of_search(self) -> list[Candidate]:
         """One architecture ahead of the search, if it awaits results and there is one left."""
@@ -166,10 +207,21 @@ class AskTellSearcher(Searcher):
     def _file(self, rows: Sequence[EvaluationRow], *, measured: bool = True) -> None:
         for row in rows:
             self.search.tell(row.candidate_id, row.evaluation)
+            if self.halving is not None:
+                self.halving.file(row.generation, self._rung_values(row.rungs))
         try:
             (self.results.add_measured if measured else self.results.add_known)(rows)
         except Exception as error:  # Tune would swallow it and try the trial again
             self.failure = self.failure or error
+
+    def _grouped(self, candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+        """Groups of candidates that have long prefixes in common."""
+        ordered = sorted(candidates, key=lambda c: (c.generation, c.architecture.blocks))
+        groups, start = [], 0
+        for size in group_sizes(len(ordered), self.num_workers, self.largest_group):
+            groups.append(ordered[start : start + size])
+            start += size
+        return groups
 
     def _row(self, candidate: Candidate, answer: Answer) -> EvaluationRow:
         return row_of(candidate, answer, self._fitness(answer.evaluation))
@@ -181,7 +233,7 @@ class AskTellSearcher(Searcher):
         return None if evaluation is None else self.search.fitness(evaluation)
 
 
-def group_sizes(number: int, num_workers: int) -> Iterable[int]:
+def group_sizes(number: int, num_workers: int, largest: int = LARGEST_GROUP) -> Iterable[int]:
     """Sizes of the groups that `number` candidates are handed out in: large ones first, then smaller ones.
 
     Each is half of a worker's share of what is left, so that prefixes are shared while there is much to do
@@ -189,16 +241,6 @@ def group_sizes(number: int, num_workers: int) -> Iterable[int]:
     Computers C-36(12), 1987).
     """
     while number > 0:
-        size = min(_LARGEST_GROUP, -(-number // (2 * num_workers)))
+        size = min(largest, -(-number // (2 * num_workers)))
         yield size
         number -= size
-
-
-def _grouped(candidates: Sequence[Candidate], num_workers: int) -> list[list[Candidate]]:
-    """Groups of candidates that have long prefixes in common."""
-    ordered = sorted(candidates, key=lambda c: (c.generation, c.architecture.blocks))
-    groups, start = [], 0
-    for size in group_sizes(len(ordered), num_workers):
-        groups.append(ordered[start : start + size])
-        start += size
-    return groups

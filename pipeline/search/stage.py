@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import ray
 from ray import tune
 
 from pipeline.algorithms.ask_tell import ArchitectureSearch
 from pipeline.algorithms.choose import build_search
+from pipeline.algorithms.halving import SuccessiveHalving
 from pipeline.analysis.trust import judge
 from pipeline.config.tree import Config
 from pipeline.console import SearchProgress, say
@@ -26,27 +28,29 @@ from pipeline.ray.waiting import Waiting, get_when_started
 from pipeline.search.engine import choose_search_engine
 from pipeline.search.estimate import estimate_seconds
 from pipeline.search.evaluation_cache import EvaluationCache, open_cache
-from pipeline.search.evaluator import Evaluator
+from pipeline.search.evaluator import Evaluator, Scoring
+from pipeline.search.inherited_weights import InheritedWeights
 from pipeline.search.results import Results
 from pipeline.search.searcher import AskTellSearcher
+from pipeline.search.short_training import ShortTraining, training_hash, untrained_reference
 from pipeline.search.trials import Trials, run_trials
 from pipeline.search.weights import start_weights_holder
 from pipeline.storage.names import FOLDED_WEIGHTS, SUPERNET_WEIGHTS
-from pipeline.storage.records import Cost, EvaluationRow, SearchResult, SupernetResult
+from pipeline.storage.records import Cost, EvaluationRow, SearchResult, complete_rows
 from pipeline.storage.run_folder import RunFolder
 from snn.engines.device import Device, find_cpu, find_device
 from snn.engines.engine import EngineSpec, make_inference, pack_weights
 from snn.engines.event_driven import check_fits_kernels
 from snn.engines.inference import InferenceNetwork
 from snn.kernels.library import KernelsUnavailable, check_available
-from snn.model.network import SpikingNetwork
+from snn.options import ScoringName
 
 
 def search(run: RunFolder, config: Config, resources: Resources) -> SearchResult:
-    """Searches with the super-network of `run`; what was evaluated before is not evaluated again.
+    """Searches with the scoring of the settings; what was evaluated before is not evaluated again.
 
     Raises:
-        FileNotFoundError: The run has no super-network yet.
+        FileNotFoundError: The super-network that the scoring needs is not trained yet.
         ValueError: Its weights do not have the hash they were written with.
         OSError: Results cannot be written.
         RuntimeError: An evaluator could not start, or every evaluation failed.
@@ -65,8 +69,7 @@ def search(run: RunFolder, config: Config, resources: Resources) -> SearchResult
                 show=progress.update,
             ),
             num_workers=resources.num_workers,
-            racing=config.search.racing,
-            speculate=True,
+            **_trial_options(config),
         )
         trials = _run(run, config, resources, prepared, searcher)
     result = _conclude(config, resources, prepared, searcher, trials, time.perf_counter() - start)
@@ -108,12 +111,31 @@ def _check_compiler() -> None:
         ) from reason
 
 
+def _trial_options(config: Config) -> dict[str, Any]:
+    """How candidates are handed out, as arguments of AskTellSearcher.
+
+    A short training shares nothing with others, and one ahead of the search would be dropped at other rungs.
+    """
+    settings = config.search
+    if settings.scoring == "short_training":
+        halving = SuccessiveHalving(settings.rungs, settings.reduction_factor)
+        return {"largest_group": 1, "halving": halving}
+    return {"racing": settings.racing, "speculate": True}
+
+
+# What makes the accuracies of a search less noisy.
+_LONGER: dict[ScoringName, str] = {
+    "supernet": "train the super-network longer (--supernet.epochs)",
+    "short_training": "train the candidates longer (--search.training-samples)",
+}
+
+
 @dataclass(frozen=True)
 class _Prepared:
     """All that a search starts from.
 
     Attributes:
-        supernet: Result of stage 1.
+        weights_sha256: Hash of the super-network's weights, or of what candidates are trained with.
         algorithm: The search.
         data: Samples of the run.
         device: Device of a worker.
@@ -122,7 +144,7 @@ class _Prepared:
         known: Evaluations of an earlier attempt or of other runs, by architecture.
     """
 
-    supernet: SupernetResult
+    weights_sha256: str
     algorithm: ArchitectureSearch
     data: RunData
     device: Device
@@ -132,23 +154,23 @@ class _Prepared:
 
 
 def _prepare(run: RunFolder, config: Config, resources: Resources) -> _Prepared:
-    supernet = run.read_supernet()
+    data, device = load_data(config), _worker_device(resources)
+    if config.search.scoring == "short_training":
+        reference, weights_sha256 = untrained_reference(config, data), training_hash(config, data, device)
+    else:
+        supernet = run.read_supernet()
+        reference, weights_sha256 = supernet.spikes_reference, supernet.weights_sha256
     algorithm = build_search(
-        config.network.search_space(),
-        config.search,
-        seed=config.seed,
-        spikes_reference=supernet.spikes_reference,
+        config.network.search_space(), config.search, seed=config.seed, spikes_reference=reference
     )
-    data = load_data(config)
-    device = _worker_device(resources)
     engine = choose_search_engine(config, device.type, data)
     cache = None
     if config.search.cache:
         identity = engine.identity(device)
-        cache = open_cache(config, data, weights_sha256=supernet.weights_sha256, engine=identity)
+        cache = open_cache(config, data, weights_sha256=weights_sha256, engine=identity)
     known = {} if cache is None else cache.read()
     known |= {row.architecture: row for row in run.read_evaluations() if not row.error}
-    return _Prepared(supernet, algorithm, data, device, engine, cache, known)
+    return _Prepared(weights_sha256, algorithm, data, device, engine, cache, known)
 
 
 def _run(
@@ -160,19 +182,11 @@ def _run(
         RuntimeError: An evaluator could not start.
         Exception: What went wrong when results were stored.
     """
-    engine, data = prepared.engine, prepared.data
-    network = load_supernet(run, config.network, data) if engine.repacks_weights else None
-    with _weights_actor(run, engine, prepared.supernet, network) as weights_actor:
-        if network and engine.scales_with_threads and config.search.algorithm == "exhaustive":
-            inference = make_inference(network, engine.name)
-            _say_how_long(config, data, inference, resources, len(prepared.known))
+    with _scoring(run, config, resources, prepared) as scoring:
         trainable = tune.with_parameters(
             Evaluator,
             run_config=config.to_json(),
-            weights_actor=weights_actor,
-            engine=engine,
-            device_type=prepared.device.type,
-            spikes_reference=prepared.supernet.spikes_reference,
+            scoring=scoring,
             driver=None if config.ray.address is None else describe_this_node(config),
         )
         trials = run_trials(
@@ -200,8 +214,9 @@ def _conclude(
 ) -> SearchResult:
     rows = searcher.results.table
     best = _chosen(config, prepared.algorithm, rows)
-    num_val = searcher.results.num_samples
-    samples = [row.evaluation.num_samples for row in rows if row.evaluation is not None]
+    measured = [row for row in rows if row.evaluation is not None]
+    complete = complete_rows(rows)
+    effort = [_samples_used(row) for row in measured]
     total = {
         name: sum(trial.get(name, 0.0) for trial in trials.results)
         for name in ("busy_seconds", "cpu_seconds")
@@ -210,32 +225,39 @@ def _conclude(
     # Where nodes come on demand there may have been fewer workers than the search could use.
     num_workers = max(1, trials.most_at_once) if resources.grows else resources.num_workers
     trust = judge(
-        rows,
+        complete,
         best,
         chance=prepared.data.search_val().largest_share(),
-        spikes_reference=prepared.supernet.spikes_reference,
+        spikes_reference=prepared.algorithm.spikes_reference,
         spike_exponent=config.search.spike_exponent,
+        longer=_LONGER[config.search.scoring],
     )
     return SearchResult(
         best=best,
         algorithm=config.search.algorithm,
         spike_exponent=config.search.spike_exponent,
-        spikes_reference=prepared.supernet.spikes_reference,
+        spikes_reference=prepared.algorithm.spikes_reference,
         num_evaluations=len(rows),
-        num_failed=len(rows) - len(samples),
+        num_failed=len(rows) - len(measured),
         space_size=len(prepared.algorithm.space),
         num_workers=num_workers,
         cost=Cost(seconds, total["cpu_seconds"], seconds * num_workers * resources.gpus_per_worker),
         engine=prepared.engine.name,
         num_known=searcher.results.num_known,
         num_extras=searcher.ahead.num_started if searcher.ahead else 0,
-        num_stopped=sum(number < num_val for number in samples),
-        samples_saved=1 - sum(samples) / (num_val * len(samples)),
+        num_stopped=len(measured) - len(complete),
+        samples_saved=1 - sum(effort) / (max(effort) * len(effort)),
         evaluators_started=len(workers),
         busy_share=total["busy_seconds"] / (seconds * num_workers),
         probability_best=trust.probability_best,
         doubts=trust.doubts,
     )
+
+
+def _samples_used(row: EvaluationRow) -> int:
+    """Training samples of a short training, or else samples of D_val."""
+    assert row.evaluation is not None
+    return row.rungs[-1].samples if row.rungs else row.evaluation.num_samples
 
 
 def _chosen(config: Config, algorithm: ArchitectureSearch, rows: list[EvaluationRow]) -> EvaluationRow:
@@ -245,7 +267,8 @@ def _chosen(config: Config, algorithm: ArchitectureSearch, rows: list[Evaluation
         RuntimeError: Every evaluation failed.
     """
     assert algorithm.finished, "Tune ended the run before the search was finished"
-    chosen = algorithm.best()
+    complete = {row.candidate_id for row in complete_rows(rows)}
+    chosen = next((candidate for candidate in algorithm.ranking() if candidate.id in complete), None)
     if chosen is None:
         errors = sorted({row.error for row in rows})
         raise RuntimeError(f"All {len(algorithm.results)} evaluations failed: {'; '.join(errors)[:1000]}")
@@ -276,27 +299,31 @@ def _worker_device(resources: Resources) -> Device:
 
 
 @contextmanager
-def _weights_actor(
-    run: RunFolder, engine: EngineSpec, supernet: SupernetResult, network: SpikingNetwork | None
-) -> Iterator[str]:
-    """The name of the actor that hands out the weights: as stored, or packed if there is a `network`."""
-    name = f"weights-{uuid.uuid4().hex}"
-    file, sha256 = SUPERNET_WEIGHTS, supernet.weights_sha256
+def _scoring(run: RunFolder, config: Config, resources: Resources, prepared: _Prepared) -> Iterator[Scoring]:
+    """What the trial actors score with; while open, an actor hands out the super-network's weights."""
+    engine, data, device_type = prepared.engine, prepared.data, prepared.device.type
+    if config.search.scoring == "short_training":
+        yield ShortTraining(device_type)
+        return
+    file, sha256, name = SUPERNET_WEIGHTS, prepared.weights_sha256, f"weights-{uuid.uuid4().hex}"
     with at_end(lambda: run.files.delete(FOLDED_WEIGHTS)):
-        if network is not None:
+        if engine.repacks_weights:
+            network = load_supernet(run, config.network, data)
             file, sha256 = FOLDED_WEIGHTS, run.write_folded_weights(pack_weights(engine, network))
+            if engine.scales_with_threads and config.search.algorithm == "exhaustive":
+                _say_how_long(config, data, make_inference(network, engine.name), resources, prepared.known)
         holder = start_weights_holder(run.files, file, sha256, name=name)
-        yield name
+        yield InheritedWeights(name, engine, device_type, prepared.algorithm.spikes_reference)
         ray.kill(holder)  # after an error it ends with the command
 
 
 def _say_how_long(
-    config: Config, data: RunData, network: InferenceNetwork, resources: Resources, num_known: int
+    config: Config, data: RunData, network: InferenceNetwork, resources: Resources, known: Sized
 ) -> None:
     """An estimate for an exhaustive search, before it starts."""
     space, samples = config.network.search_space(), data.search_val()
     seconds = estimate_seconds(network, space, samples)
-    seconds *= max(0.0, 1 - num_known / len(space))
+    seconds *= max(0.0, 1 - len(known) / len(space))
     say(
         f"  {len(space):,} architectures on {len(samples):,} samples with {resources.num_workers} workers: "
         f"about {duration(seconds / (resources.num_workers * config.threads_per_worker))}"

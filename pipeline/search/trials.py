@@ -9,6 +9,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 
 from pipeline.interruption import catch_signals
 from pipeline.ray.waiting import Waiting
@@ -54,6 +55,7 @@ def run_trials(
             tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=_Rungs(searcher),
                 num_samples=-1,
                 max_concurrent_trials=num_workers,
                 reuse_actors=True,
@@ -69,6 +71,18 @@ def run_trials(
         )
         grid = tuner.fit()
         return Trials([grid[i].metrics or {} for i in range(len(grid))], step.most_at_once)
+
+
+class _Rungs(FIFOScheduler):
+    """Ends trials at the rungs where the searcher drops their candidate."""
+
+    def __init__(self, searcher: AskTellSearcher) -> None:
+        super().__init__()
+        self.searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        drops = self.searcher.drops(trial.trial_id, result)
+        return str(FIFOScheduler.STOP if drops else FIFOScheduler.CONTINUE)
 
 
 class _Step(tune.Callback):

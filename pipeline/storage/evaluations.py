@@ -6,13 +6,14 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.storage.records import EvaluationRow
+from pipeline.storage.records import EvaluationRow, Rung
 from pipeline.storage.sealed import check_seal, seal_of
 from snn.fitness import Evaluation
 
@@ -35,7 +36,8 @@ _SCHEMA = pa.schema(
         ("seconds", pa.float64()),
     ]
 )
-
+# Fields of a Rung, in columns of lists; only where there are any.
+_RUNG = {"samples": pa.int64(), "accuracy": pa.float64(), "spikes": pa.float64()}
 
 _SEAL = b"autosnn"  # key of the schema's metadata
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -55,7 +57,10 @@ def to_parquet(rows: Sequence[EvaluationRow], made_with: Mapping[str, Any] = _NO
     Multiply-accumulates are not stored: the schema has no column for them, and they are the same for every
     architecture of a backbone.
     """
-    table = pa.Table.from_pylist([flat(row) for row in rows], schema=_SCHEMA)
+    schema = _SCHEMA
+    if any(row.rungs for row in rows):
+        schema = pa.schema([*_SCHEMA, *((f"rung_{name}", pa.list_(kind)) for name, kind in _RUNG.items())])
+    table = pa.Table.from_pylist([flat(row) for row in rows], schema=schema)
     seal_values = seal_of([flat(row) for row in _rows(table)], made_with)
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({_SEAL: json.dumps(seal_values)}), buffer)
@@ -87,7 +92,7 @@ def _rows(table: pa.Table) -> list[EvaluationRow]:
 def flat(row: EvaluationRow) -> dict[str, Any]:
     """A row with the fields of its measurement beside its own, as in the table and in best.json."""
     measured = row.evaluation
-    return {
+    values = {
         "candidate_id": row.candidate_id,
         "generation": row.generation,
         "architecture": row.architecture,
@@ -104,6 +109,9 @@ def flat(row: EvaluationRow) -> dict[str, Any]:
         "seconds": row.seconds,
         "synops": measured and measured.synops,
     }
+    if row.rungs:
+        values |= {f"rung_{name}": [getattr(rung, name) for rung in row.rungs] for name in _RUNG}
+    return values
 
 
 def from_flat(values: dict[str, Any]) -> EvaluationRow:
@@ -119,6 +127,7 @@ def from_flat(values: dict[str, Any]) -> EvaluationRow:
             spikes_per_layer=dict(values["spikes_per_layer"]),
             firing_rate_per_layer=dict(values["firing_rate_per_layer"]),
         )
+    columns = (values.get(f"rung_{name}") or [] for name in _RUNG)
     return EvaluationRow(
         candidate_id=values["candidate_id"],
         generation=values["generation"],
@@ -129,4 +138,5 @@ def from_flat(values: dict[str, Any]) -> EvaluationRow:
         error=values["error"],
         worker=values["worker"],
         seconds=values["seconds"],
+        rungs=tuple(starmap(Rung, zip(*columns, strict=True))),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Measure = Literal["accuracy", "spikes", "fitness"]
@@ -100,6 +100,7 @@ class Fidelity:
         ceilings: The tau that a perfect score would have, as retraining seeds differ, by measure; None with
             one seed.
         choices: One for each score, and "random".
+        training_samples: Samples that a search of the run's length trains on with each score.
     """
 
     seeds: tuple[int, ...]
@@ -109,3 +110,4 @@ class Fidelity:
     agreements: tuple[RankAgreement, ...]
     ceilings: dict[str, float | None]
     choices: tuple[Choice, ...]
+    training_samples: dict[str, int] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,6 +150,21 @@ class SupernetResult:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """What a short training had reached at a measurement.
+
+    Attributes:
+        samples: Training samples seen, repeated ones counted.
+        accuracy: Accuracy on D_val, in [0, 1].
+        spikes: Mean spikes per sample of D_val.
+    """
+
+    samples: int
+    accuracy: float
+    spikes: float
+
+
+@dataclass(frozen=True)
 class EvaluationRow:
     """A candidate with its measurement; one row of evaluations.parquet.
 
@@ -158,6 +174,8 @@ class EvaluationRow:
         architecture: Its blocks as text.
         parents: Candidate ids it was bred from; empty for a random one.
         evaluation: Measurement on D_val; None if it failed. If racing stopped it, fewer samples than D_val.
+        rungs: Measurements of its short training, the last of which is `evaluation`; fewer than others have
+            if it was dropped. Empty if the super-network scored it.
         fitness: Spike-aware fitness; None if the evaluation failed.
         error: Why it failed; empty if it did not.
         worker: Name of the process that evaluated it.
@@ -173,6 +191,14 @@ class EvaluationRow:
     error: str = ""
     worker: str = ""
     seconds: float = 0.0
+    rungs: tuple[Rung, ...] = ()
+
+
+def complete_rows(rows: Iterable[EvaluationRow]) -> list[EvaluationRow]:
+    """The rows with a measurement, less those that racing or successive halving gave up early."""
+    measured = [(row, (len(row.rungs), row.evaluation.num_samples)) for row in rows if row.evaluation]
+    most = max((effort for _, effort in measured), default=(0, 0))
+    return [row for row, effort in measured if effort == most]
 
 
 @dataclass(frozen=True)
@@ -191,7 +217,7 @@ class SearchResult:
         engine: How candidates were evaluated.
         num_known: Candidates answered from an earlier attempt, the cache or an extra evaluation.
         num_extras: Architectures evaluated besides, in slots that would have been idle.
-        num_stopped: Candidates that racing gave up.
+        num_stopped: Candidates that racing or successive halving gave up.
         samples_saved: Share of the candidates' samples that racing saved, in [0, 1].
         evaluators_started: Evaluator processes started.
         busy_share: Share of the workers' time spent evaluating, in [0, 1].

@@ -361,7 +361,10 @@ class RunFolder:
 
     def _searched_with(self) -> Mapping[str, Any]:
         """What the files of a search are made with."""
-        return {**self._made_with(), "super-network": self.read_supernet().weights_sha256}
+        settings = self._made_with()
+        if settings.get("search.scoring", "supernet") != "supernet":
+            return settings
+        return {**settings, "super-network": self.read_supernet().weights_sha256}
 
     def _write(self, name: str, record: Any) -> None:
         self.files.put(name, seal(Sealed(to_json(record), self._made_with())))

@@ -13,7 +13,7 @@ from pipeline.console import say
 from pipeline.data import load_data
 from pipeline.formats import percent
 from pipeline.ray.session import Resources
-from pipeline.storage.records import EvaluationRow, Finalist, Finalists
+from pipeline.storage.records import EvaluationRow, Finalist, Finalists, complete_rows
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.pool import Pool
 from snn.fitness import spike_aware_fitness
@@ -38,7 +38,7 @@ def choose_finalist(run: RunFolder, config: Config, resources: Resources) -> Fin
         eval_every=min(settings.eval_every, epochs),
         paper_protocol=False,
     )
-    short_config, reference = replace(config, retrain=short), run.read_supernet().spikes_reference
+    short_config, reference = replace(config, retrain=short), run.read_best().spikes_reference
     first = first_candidates(run.read_evaluations(), config)
     say(f"  {len(first)} finalists, {epochs} epoch{'s' if epochs != 1 else ''} each")
     pool = Pool(run, short_config, load_data(config))
@@ -78,7 +78,5 @@ def first_candidates(rows: list[EvaluationRow], config: Config) -> list[Evaluati
         excess = 0.0 if budget is None else max(0.0, row.evaluation.spikes - budget)
         return excess, -row.fitness, row.candidate_id
 
-    complete = max((row.evaluation.num_samples for row in rows if row.evaluation), default=0)
-    scored = [row for row in rows if row.evaluation and row.evaluation.num_samples == complete]
-    distinct = {row.architecture: row for row in sorted(scored, key=order, reverse=True)}
+    distinct = {row.architecture: row for row in sorted(complete_rows(rows), key=order, reverse=True)}
     return sorted(distinct.values(), key=order)[: config.retrain.finalists]

@@ -51,7 +51,7 @@ def cost(report: Report) -> StageCosts:
     costs, search, num_retrained = report.cost, report.search, len(report.retrained)
     return StageCosts(
         rows=(
-            CostRow("Super-network", costs.supernet),
+            *([CostRow("Super-network", costs.supernet)] if report.stages.supernet.needed else []),
             CostRow("Search", costs.search),
             CostRow("Retraining", costs.retrain, added_up=num_retrained > 1),
             CostRow("Total", costs.total, added_up=True),
@@ -73,5 +73,7 @@ def _course(search: Search, course: Course) -> tuple[tuple[str, str], ...]:
     ]
     if course.num_stopped:
         saved = f"{course.num_stopped}, which saved {fmt.percent(course.samples_saved)} of the samples"
-        facts.append(("Stopped early by racing", f"{saved}; parents and choice are those of a full search"))
+        if search.scoring == "supernet":
+            saved += "; parents and choice are those of a full search"
+        facts.append(("Stopped early", saved))
     return tuple(facts)

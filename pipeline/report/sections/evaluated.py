@@ -20,9 +20,15 @@ _MANY = 1000  # candidates above which their markers are small
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The fitness formula's numbers and the chart; `chart` is None before the first evaluation."""
+    """The fitness formula's numbers and the chart; `chart` is None before the first evaluation.
+
+    `weights` says whose weights candidates are scored with, `num_stopped` how many were given up early.
+    """
 
     template: ClassVar[str] = "evaluated.html.j2"
+    scoring: str
+    weights: str
+    num_stopped: int
     spikes_reference: float | None
     spike_exponent: float
     missing: str
@@ -34,6 +40,9 @@ def evaluated(report: Report) -> Evaluated:
     search = report.search
     scored = [row for row in search.evaluations if row.accuracy is not None and row.spikes is not None]
     return Evaluated(
+        search.scoring,
+        search.weights,
+        search.course.num_stopped if search.course else 0,
         search.spikes_reference,
         search.spike_exponent,
         report.stages.search.missing,

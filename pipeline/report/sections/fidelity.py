@@ -21,9 +21,13 @@ _NAMED = "#1e3a5f"
 
 @dataclass(frozen=True)
 class AgreementRow:
-    """A score with Kendall's tau of each measure; None where the score says nothing."""
+    """A score with Kendall's tau of each measure; None where the score says nothing.
+
+    `training_samples` are those that a search of the run's length trains on with it; None if unknown.
+    """
 
     score: str
+    training_samples: int | None
     taus: tuple[Estimate | None, ...]
 
 
@@ -37,6 +41,7 @@ class RankFidelity:
         num_seeds: Trainings of each.
         measures: The columns of the rows.
         noise: Names of the scores whose interval for accuracy includes 0: they may rank by chance.
+        by_cost: Kendall's tau of accuracy against training samples; None if these are unknown.
         charts: One for each score with accuracies.
     """
 
@@ -49,6 +54,7 @@ class RankFidelity:
     ceilings: tuple[float | None, ...]
     choices: tuple[Choice, ...]
     noise: tuple[str, ...]
+    by_cost: Markup | None
     charts: tuple[Markup, ...]
 
 
@@ -67,13 +73,53 @@ def fidelity(report: Report) -> RankFidelity | None:
         num_seeds=len(study.seeds),
         measures=MEASURES,
         rows=tuple(
-            AgreementRow(score, tuple(taus.get((score, measure)) for measure in MEASURES)) for score in scores
+            AgreementRow(
+                score,
+                study.training_samples.get(score),
+                tuple(taus.get((score, measure)) for measure in MEASURES),
+            )
+            for score in scores
         ),
         ceilings=tuple(study.ceilings.get(measure) for measure in MEASURES),
         choices=study.choices,
         noise=tuple(score for score, tau in accuracy_taus if tau is None or tau.low <= 0),
-        charts=tuple(_chart(study, score) for score in scores if (score, "spikes") in taus),
+        by_cost=_by_cost(study) if study.training_samples else None,
+        charts=tuple(_chart(study, score) for score in scores if (score, "fitness") in taus),
     )
+
+
+def _by_cost(study: Fidelity) -> Markup:
+    """Kendall's tau of accuracy of each score, with its interval, against what a search trains with it."""
+    figure = go.Figure()
+    for agreement in study.agreements:
+        samples, tau = study.training_samples.get(agreement.score, 0), agreement.tau
+        if agreement.measure != "accuracy" or tau is None:
+            continue
+        figure.add_trace(
+            go.Scatter(
+                x=[samples],
+                y=[tau.value],
+                error_y={
+                    "type": "data",
+                    "array": [tau.high - tau.value],
+                    "arrayminus": [tau.value - tau.low],
+                    "thickness": 1,
+                },
+                mode="markers+text",
+                text=[html.escape(agreement.score)],
+                textposition="middle right",
+                textfont={"size": 11},
+                marker={"size": 9, "color": ACCENT if agreement.score.startswith("trained_") else _NAMED},
+                showlegend=False,
+                hovertemplate="<b>%{text}</b><br>tau %{y:.2f}, %{x:,} training samples<extra></extra>",
+            )
+        )
+    figure.add_hline(y=0, line={"color": "#9aa7b5", "width": 1})
+    if ceiling := study.ceilings.get("accuracy"):
+        figure.add_hline(y=ceiling, line={"dash": "dot", "color": "#9aa7b5"}, annotation_text="perfect score")
+    figure.update_xaxes(rangemode="tozero", tickformat="~s")
+    title = "samples that a search trains on"
+    return styled_chart(figure, "fidelity-cost", title, "Kendall's tau of accuracy", height=420)
 
 
 def _chart(study: Fidelity, score: str) -> Markup:

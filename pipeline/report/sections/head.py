@@ -52,10 +52,14 @@ def head(report: Report) -> Head:
         result=result_sentence(report),
         simulated=" ".join(note for note in notes if "SIMULATED" in note),
         doubts=report.search.doubts,
-        stages=(
-            ("Super-network", report.stages.supernet.done),
-            ("Search", report.stages.search.done),
-            ("Retraining", report.stages.retrain.done),
+        stages=tuple(
+            (name, stage.done)
+            for name, stage in (
+                ("Super-network", report.stages.supernet),
+                ("Search", report.stages.search),
+                ("Retraining", report.stages.retrain),
+            )
+            if stage.needed
         ),
         cards=(*_retrained_cards(report), *_search_cards(report)),
     )
@@ -69,7 +73,7 @@ def result_sentence(report: Report) -> str:
     text = (
         f"Of {fmt.count(search.num_evaluations)} evaluated out of {fmt.count(search.space_size)} "
         f"architectures, {best.architecture} reaches {fmt.percent(best.accuracy)} on D_val with "
-        f"{fmt.count(best.spikes)} spikes per {report.unit}, on the super-network's weights"
+        f"{fmt.count(best.spikes)} spikes per {report.unit}, on {search.weights}"
     )
     row = _best_retrained(report)
     if row is None:
