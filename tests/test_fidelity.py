@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import launch
+from pipeline.data import load_data
 from pipeline.fidelity import study
 from pipeline.report.join import join_report
 from pipeline.storage.fidelity_records import StudiedArchitecture
@@ -73,7 +74,10 @@ def test_study_resumes_and_grows_without_training_twice(
     assert report.fidelity == large
     scores = {(one.score, one.measure) for one in large.agreements}
     assert ("parameters", "accuracy") in scores and ("parameters", "spikes") not in scores
-    assert {("stored", "fitness"), ("recalibrated", "spikes"), ("trained_118", "accuracy")} <= scores
+    assert {("stored", "fitness"), ("recalibrated", "spikes"), ("hamming_distance", "accuracy")} <= scores
+    num_train = len(load_data(run.read_config().here()).supernet_train())
+    assert large.training_samples[f"trained_{num_train}"] == 20 * num_train
+    assert large.training_samples["stored"] == 3 * num_train * 5, "five paths a step"
 
 
 def test_search_s_own_evaluations_are_those_of_the_study(run: RunFolder) -> None:

@@ -23,7 +23,7 @@ class SearchConfig(SearchSettings):
     """What candidates are scored with: `supernet`, the weights of the super-network, as the paper does;
     `short_training`, weights of their own, from a short training that drops the worse ones early. No
     super-network is trained then."""
-    training_samples: Annotated[int, Range(1, 1_000_000_000_000)] | None = None
+    training_samples: Annotated[int, Range(1, 1_000_000_000)] | None = None
     """`short_training` only: samples that a candidate is trained on unless it is dropped, repeated ones
     counted; by default one pass over D_train."""
     rungs: Annotated[int, Range(1, 20)] = 3
