@@ -18,7 +18,7 @@ from snn.data.camera.load import load_events
 from snn.data.images import augment_images, load_images, normalise_images
 from snn.data.sample_set import SampleSet
 from snn.data.samples import LabelledSamples
-from snn.data.splits import UnsplittableClass, balanced_subset, stratified_split
+from snn.data.splits import UnsplittableClass, balanced_subset, split_in_time, stratified_split
 from snn.datasets import EventDataset, look_up_dataset
 from snn.options import FrameOptions
 
@@ -139,13 +139,14 @@ class RunData:
 
     def _split(self, fraction: float, sides: str) -> tuple[Indices, Indices]:
         used = self._used
+        labels, groups = self.train.labels[used], self.train.groups[used]
         try:
-            first, second = stratified_split(
-                self.train.labels[used],
-                fraction=fraction,
-                seed=self.config.seed,
-                groups=self.train.groups[used],
-            )
+            if self.config.data.split_windows:
+                first, second = split_in_time(labels, groups, fraction=fraction)
+            else:
+                first, second = stratified_split(
+                    labels, fraction=fraction, seed=self.config.seed, groups=groups
+                )
         except UnsplittableClass as error:
             raise ValueError(self._explain(error, sides)) from error
         return used[first], used[second]
@@ -153,14 +154,20 @@ class RunData:
     def _explain(self, error: UnsplittableClass, sides: str) -> str:
         """Which class has too few recordings or images, as each is of one class, and what to do."""
         data = self.config.data
+        if data.split_windows:
+            return (
+                f"data.split_windows: no recording of class '{self.train.class_names[error.label]}' has two "
+                f"windows, which a split into {sides} in time takes. Set a smaller --data.window-ms."
+            )
         source = "recording" if data.is_events else "image"
         num_samples = int((self.train.labels[self._used] == error.label).sum())
         name, limit = self.train.class_names[error.label], data.max_train_samples
         more = f", or raise data.max_train_samples above {limit:,}" if limit is not None else ""
+        windows = " Or split each recording in time (--data.split-windows)." if data.is_events else ""
         return (
             f"Class '{name}' of {data.dataset} has {error.num_groups:,} {source} to train on (samples: "
             f"{num_samples:,}), but a split into {sides} takes 2, as samples of one {source} stay together. "
-            f"Add {source}s of this class{more}, or remove the class."
+            f"Add {source}s of this class{more}, or remove the class.{windows}"
         )
 
     def _train_set(self, indices: Indices) -> SampleSet:

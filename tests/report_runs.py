@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.named import named_config
+from pipeline.config.search import SearchConfig
 from pipeline.config.tree import Config
 from pipeline.storage.names import metrics_of
 from pipeline.storage.records import (
@@ -30,7 +31,7 @@ from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.sealed import Sealed, seal, unseal
 from snn.fitness import Evaluation, TimeCourse, spike_aware_fitness
 
-CONFIG = replace(named_config("cifar10_small"), seed=7)
+CONFIG = replace(named_config("cifar10_small"), seed=7, search=SearchConfig(max_evaluations=100))
 
 
 PARTS = ("stem", "layer0", "pool0", "layer1", "layer2", "pool1", "layer3", "layer4", "pool2", "head")

@@ -149,6 +149,22 @@ def test_exhaustive_search_of_a_large_space_is_refused_at_the_door_and_may_be_al
     Config(search=search)
 
 
+def test_exhaustive_search_by_short_trainings_is_refused_unless_its_length_is_named() -> None:
+    search = SearchConfig(algorithm="exhaustive", scoring="short_training", max_evaluations=100)
+    with pytest.raises(ValueError, match=r"trains all 3,125 .*--search.scoring supernet"):
+        Config(search=search)
+    Config(search=replace(search, max_evaluations=3125))
+
+
+def test_rungs_end_with_the_whole_training() -> None:
+    search = SearchConfig(scoring="short_training", rungs=3, reduction_factor=4.0)
+    assert search.rung_samples(8000) == [500, 2000, 8000]
+    assert replace(search, training_samples=160).rung_samples(8000) == [10, 40, 160]
+    assert replace(search, training_samples=3).rung_samples(8000) == [1, 1, 3]
+
+
 def test_racing_that_would_do_nothing_is_told() -> None:
     with pytest.warns(UserWarning, match="racing is ignored"):
         SearchConfig(algorithm="nsga2", racing=True)
+    with pytest.warns(UserWarning, match="racing is ignored"):
+        SearchConfig(scoring="short_training", racing=True)

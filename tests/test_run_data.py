@@ -252,11 +252,26 @@ def test_class_that_cannot_be_split_is_named_with_its_number_of_recordings(tmp_p
     assert str(caught.value) == (
         "Class 'right' of recordings has 1 recording to train on (samples: 4), but a split into D_train and "
         "D_val takes 2, as samples of one recording stay together. Add recordings of this class, or remove "
-        "the class."
+        "the class. Or split each recording in time (--data.split-windows)."
     )
     few = load_data(config_for("recordings", root=tmp_path, window_ms=10, max_train_samples=5))
     with pytest.raises(ValueError, match=r"or raise data\.max_train_samples above 5, or remove the class\."):
         few.retrain_val()
+
+
+def test_recordings_split_in_time_take_one_a_class(tmp_path: Path) -> None:
+    write_recordings(tmp_path, train=1, test=1, duration=50_000, n=400)
+    data = load_data(config_for("recordings", root=tmp_path, window_ms=10, split_windows=True))
+    for first, second in ((data.supernet_train(), data.val()), (data.retrain_train(), data.retrain_val())):
+        assert set(data.train.labels[first.indices]) == set(data.train.labels[second.indices])
+        for group in np.unique(data.train.groups):
+            early, late = (s.indices[data.train.groups[s.indices] == group] for s in (first, second))
+            assert late.min() - early.max() == 2, "one window lies between the sides"
+    one = load_data(config_for("recordings", root=tmp_path, window_ms=30, split_windows=True))
+    with pytest.raises(ValueError, match=r"no recording of class .* has two windows.*--data\.window-ms"):
+        one.facts()
+    with pytest.raises(ValueError, match=r"data\.split_windows splits event recordings"):
+        config_for("digits", split_windows=True)
 
 
 def test_image_class_that_cannot_be_split_is_named() -> None:

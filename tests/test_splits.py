@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from snn.data.splits import UnsplittableClass, balanced_subset, stratified_split
+from snn.data.splits import UnsplittableClass, balanced_subset, split_in_time, stratified_split
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.choice(5, size=997, p=[0.4, 0.3, 0.2, 0.06, 0.04])
@@ -114,3 +114,33 @@ def test_subset_takes_one_sample_of_every_group_before_a_second() -> None:
 def test_subset_of_no_samples_is_refused() -> None:
     with pytest.raises(ValueError, match="size must be at least 1"):
         balanced_subset(LABELS, size=0, seed=0)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.8, 0.99])
+def test_split_in_time_has_each_recording_on_both_sides_with_a_gap_between(fraction: float) -> None:
+    order = np.random.default_rng(1).permutation(len(GROUPS))  # recordings may be stored in turns
+    order = order[np.argsort(GROUPS[order] % 3, kind="stable")]
+    groups, labels = GROUPS[order], GROUP_LABELS[order]
+    first, second = split_in_time(labels, groups, fraction=fraction)
+    assert np.all(np.diff(first) > 0) and np.all(np.diff(second) > 0)
+    assert not np.intersect1d(first, second).size
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        early, late = (np.flatnonzero(np.isin(members, side)) for side in (first, second))
+        assert len(early) and len(late) and late.min() - early.max() == 2
+        assert len(early) + len(late) == len(members) - 1
+        assert abs(len(early) - fraction * len(members)) <= max(1, (1 - fraction) * len(members), 2)
+
+
+def test_split_in_time_takes_one_recording_a_class_and_names_a_class_it_cannot_split() -> None:
+    first, second = split_in_time(np.array([0, 0, 1, 1, 1]), np.array([7, 7, 8, 8, 8]), fraction=0.8)
+    assert first.tolist() == [0, 2] and second.tolist() == [1, 4]
+    with pytest.raises(UnsplittableClass) as error:
+        split_in_time(np.array([0, 0, 1, 1]), np.array([7, 7, 8, 9]), fraction=0.5)
+    assert error.value.label == 1
+
+
+def test_split_in_time_splits_each_class_of_a_recording_with_several() -> None:
+    labels = np.repeat([0, 1], 10)
+    first, second = split_in_time(labels, np.zeros(20, np.int64), fraction=0.5)
+    assert [np.bincount(labels[side]).tolist() for side in (first, second)] == [[5, 5], [4, 4]]

@@ -64,7 +64,12 @@ class SearchConfig(SearchSettings):
                 f"search.precision is '{self.precision}', which only the dense engine supports: add "
                 "--search.engine dense, or leave precision at float32."
             )
-        if self.racing and (self.algorithm != "evolution" or self.more_exponents):
+        if self.racing and not self.needs_supernet:
+            warnings.warn(
+                "search.racing is ignored: short trainings are given up at their rungs (search.rungs).",
+                stacklevel=2,
+            )
+        elif self.racing and (self.algorithm != "evolution" or self.more_exponents):
             warnings.warn(
                 "search.racing is ignored: only evolution with a single lambda knows what a candidate must "
                 "reach to become a parent.",
@@ -88,8 +93,14 @@ class SearchConfig(SearchSettings):
 
 
 def check_exhaustive(space: SearchSpace, search: SearchConfig) -> None:
-    """Raises ValueError for a large exhaustive search unless `max_evaluations` allows its size."""
+    """Raises ValueError for a long exhaustive search unless `max_evaluations` allows its size."""
     size = len(space)
+    if search.scoring == "short_training" and size > search.max_evaluations:
+        raise ValueError(
+            "search.algorithm is 'exhaustive' and search.scoring 'short_training', which trains all "
+            f"{size:,} architectures from scratch. Use --search.scoring supernet, another "
+            f"--search.algorithm, or allow it by --search.max-evaluations {size}."
+        )
     if size <= max(LARGEST_EXHAUSTIVE, search.max_evaluations):
         return
     runs, runs_of_paper = (

@@ -74,6 +74,9 @@ class SamplesConfig:
     """Events only: the largest share of events dropped at random from a training sample."""
     event_values: EventValues = "count"
     """Events only: the network sees counts, or counts divided by the sample's mean count."""
+    split_windows: bool = False
+    """Events only: split each recording in time, with one window left out between the sides, instead of
+    keeping its windows together; one recording per class is enough then."""
     sensor_size: tuple[Side, Side] | None = None
     """`recordings` only: width and height of the sensor in pixels; None measures it without outliers."""
 
@@ -85,6 +88,11 @@ class DataConfig(FrameOptions, SamplesConfig):
     def __post_init__(self) -> None:
         look_up_dataset(self.dataset, Dataset)  # raises if there is none of this name
         super().__post_init__()
+        if self.split_windows and not self.is_events:
+            raise ValueError(
+                f"data.split_windows splits event recordings in time, but data.dataset '{self.dataset}' has "
+                "images: leave it out."
+            )
         if "\0" in str(self.root):
             raise ValueError(
                 f"data.root must be a path, which holds no NUL character, got {str(self.root)!r}."

@@ -61,6 +61,37 @@ def stratified_split(
     return np.flatnonzero(side[group_of] == _FIRST), np.flatnonzero(side[group_of] == _SECOND)
 
 
+def split_in_time(labels: IntArray, groups: IntArray, *, fraction: float) -> tuple[IntArray, IntArray]:
+    """Splits the samples of each class within each group: the earlier ones first, the later ones second.
+
+    The sample between the two sides is on neither, so that neighbours in time are not on both. A group with
+    fewer than three samples of a class has no such gap, and a single one is on the first side.
+
+    Args:
+        labels: [n] classes.
+        groups: [n] ids; samples that share an id are in the order of time.
+        fraction: Share of the first side, in (0, 1).
+
+    Returns:
+        Sorted indices of the first and of the second side, disjoint. Each class has samples on both.
+
+    Raises:
+        UnsplittableClass: No group has two samples of a class.
+    """
+    first, second = [], []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        runs = [members[groups[members] == group] for group in np.unique(groups[members])]
+        for run in runs:
+            gap = int(len(run) >= 3)
+            number = min(max(1, round(fraction * len(run))), max(1, len(run) - gap - 1))
+            first.append(run[:number])
+            second.append(run[number + gap :])
+        if all(len(run) == 1 for run in runs):
+            raise UnsplittableClass(int(label), len(runs), 0)
+    return np.sort(np.concatenate(first)), np.sort(np.concatenate(second))
+
+
 def balanced_subset(
     labels: IntArray, *, size: int | None, seed: int, groups: IntArray | None = None
 ) -> IntArray:
