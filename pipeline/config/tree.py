@@ -225,8 +225,9 @@ class RayConfig:
     """Trial actors that evaluate in parallel, neither more nor fewer; None lets the search decide."""
     gpus_per_worker: Annotated[float, Range(0.0, 1024.0)] | None = None
     """GPUs per worker, fractions allowed; None uses 1 if the cluster has GPUs, otherwise 0."""
-    evaluation_timeout: Annotated[float, Range(1.0, 1e6)] = 600.0
-    """Seconds an evaluation may take; after that its process is considered hung and replaced."""
+    evaluation_timeout: Annotated[float, Range(1.0, 1e6)] | None = None
+    """Seconds the scoring of a candidate may take; after that its process is considered hung and replaced.
+    None allows 10 minutes, and 3 hours where candidates are trained."""
     dashboard: bool = False
     """Start Ray's dashboard too, if Ray is started on this machine."""
 
@@ -264,6 +265,11 @@ class Config:
         if self.search.algorithm == "exhaustive":
             check_exhaustive(self.network.search_space(), self.search)
         self._check_architectures()
+
+    @property
+    def seconds_per_candidate(self) -> float:
+        """How long the scoring of a candidate may take."""
+        return self.ray.evaluation_timeout or (600.0 if self.search.needs_supernet else 10_800.0)
 
     def _check_architectures(self) -> None:
         texts: dict[Architecture, str] = {}

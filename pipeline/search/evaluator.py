@@ -101,7 +101,7 @@ class Evaluator(tune.Trainable):
         if self.setup_error or self.scorer is None:
             return {"setup_error": self.setup_error, "done": True}
         start, cpu_start = time.perf_counter(), time.process_time()
-        seconds_allowed = self.settings.ray.evaluation_timeout * len(self.candidates)
+        seconds_allowed = self.settings.seconds_per_candidate * len(self.candidates)
         faulthandler.dump_traceback_later(seconds_allowed, exit=True, file=_STDERR)
         try:
             self.scores = self.scores or self.scorer.score(self.candidates, self.threshold)

@@ -195,7 +195,7 @@ def _run(
             num_workers=resources.num_workers,
             cpus=config.threads_per_worker,
             gpus=resources.gpus_per_worker,
-            seconds_per_candidate=config.ray.evaluation_timeout,
+            seconds_per_candidate=config.seconds_per_candidate,
         )
     if searcher.failure:
         raise searcher.failure
