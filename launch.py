@@ -180,7 +180,7 @@ _SUMMARIES = {
     "demo": "All stages on handwritten digits, in about 3 minutes.",
     "run": "All stages of a named config.",
     "train-supernet": "Stage 1 of a run folder: trains the super-network.",
-    "search": "Stage 2 of a run folder: searches with the super-network.",
+    "search": "Stage 2 of a run folder: the spike-aware search.",
     "retrain": "Stage 3 of a run folder; with --on NAME on the data set of another config.",
     "report": "Writes the report of a run folder.",
     "fidelity": "Compares the score of a run's search with training from scratch.",

@@ -22,7 +22,7 @@ TINY = [
     *("--data.max-train-samples", "300", "--data.max-test-samples", "100", "--network.channels", "4"),
     *("--supernet.epochs", "3", "--supernet.path-sampling", "fair", "--supernet.loss", "tet"),
     *("--search.statistics", "recalibrated", "--search.calibration-samples", "64"),
-    *("--retrain.epochs", "4", "--retrain.finalists", "3", "--retrain.finalist-epochs", "2"),
+    *("--retrain.epochs", "2", "--retrain.finalists", "3", "--retrain.finalist-epochs", "1"),
 ]
 
 
@@ -40,7 +40,7 @@ def without_ranks(one: StudiedArchitecture) -> StudiedArchitecture:
 
 def test_best_of_the_finalists_is_retrained(run: RunFolder) -> None:
     finalists, rows = run.read_finalists(), run.read_evaluations()
-    assert finalists is not None and finalists.epochs == 2
+    assert finalists is not None and finalists.epochs == 1
     fitness = sorted({row.fitness or 0.0 for row in rows}, reverse=True)
     assert [row.score for row in finalists.rows] == fitness[:3]
     assert finalists.chosen == max(finalists.rows, key=lambda row: row.fitness).architecture

@@ -196,9 +196,9 @@ def test_signal_ends_every_stage_soon_and_leaves_nothing(
         assert time.monotonic() - start < 12
         assert driver.returncode == status
         # a super-network of one epoch cannot rank, which is said too
-        *warnings, last = errors.strip().splitlines()
+        *warnings, last = filter(None, errors.splitlines())
         assert "interrupted; finished work is kept. Resume with: python launch.py run demo" in last
-        assert all(line.startswith("warning: the scores cannot tell") for line in warnings)
+        assert [line for line in warnings if not line.startswith("warning: the scores cannot tell")] == []
         _, alive = psutil.wait_procs(family, timeout=5)
         assert not alive and is_clean(tmp_path / "run")
         assert (stage == "1/3") != RunFolder(tmp_path / "run").files.exists(SUPERNET)

@@ -66,7 +66,7 @@ def test_reference_is_the_same_again_and_near_what_networks_fire() -> None:
     [evaluation] = train_shortly(config, data, ARCHITECTURE, CPU)
     assert 0.2 < evaluation.spikes / reference < 5
     silent = replace(config, network=replace(config.network, v_threshold=1e6))
-    with pytest.raises(ValueError, match="network.v_threshold"):
+    with pytest.raises(ValueError, match=r"network\.v_threshold"):
         untrained_reference(silent, data)
 
 
