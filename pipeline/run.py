@@ -21,7 +21,8 @@ from pipeline.ray.course import recorded_cluster
 from pipeline.ray.session import Resources, ray_session
 from pipeline.ray.waiting import Waiting, refuse_what_no_node_has
 from pipeline.report.join import write_report
-from pipeline.search.stage import check_search, search
+from pipeline.search.check import check_search
+from pipeline.search.stage import search
 from pipeline.storage.names import REPORT_HTML
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.retrain import retrain, unfinished_networks

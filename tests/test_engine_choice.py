@@ -11,7 +11,7 @@ from data_files import write_recordings
 from torch.nn import functional as F
 from toys import BACKBONES, make_network, require_kernels
 
-import pipeline.search.stage
+import pipeline.search.check
 from pipeline.algorithms import optuna_tpe
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
@@ -154,7 +154,7 @@ def test_what_settings_and_data_alone_make_fail_fails_before_a_training(
     def unavailable() -> None:
         raise KernelsUnavailable("there is no C compiler")
 
-    monkeypatch.setattr(pipeline.search.stage, "check_available", unavailable)
+    monkeypatch.setattr(pipeline.search.check, "check_available", unavailable)
     refused(
         with_search(demo, engine="event_driven"), "search.engine is 'event_driven', but there is no C comp"
     )
@@ -175,7 +175,7 @@ def test_finished_search_opens_on_a_machine_that_could_not_repeat_it(
     def unavailable() -> None:
         raise KernelsUnavailable("there is no C compiler")
 
-    monkeypatch.setattr(pipeline.search.stage, "check_available", unavailable)
+    monkeypatch.setattr(pipeline.search.check, "check_available", unavailable)
     with pytest.raises(ValueError, match="there is no C compiler"):
         open_run(run, config)
     monkeypatch.setattr(RunFolder, "has_best", lambda _: True)

@@ -15,9 +15,11 @@ import launch
 from pipeline.algorithms.halving import SuccessiveHalving
 from pipeline.run import open_run, run_stage
 from pipeline.search.answers import Answer
+from pipeline.search.evaluation_cache import EvaluationCache
 from pipeline.search.results import Results
 from pipeline.search.searcher import AskTellSearcher
 from pipeline.storage.evaluations import from_parquet, to_parquet
+from pipeline.storage.files import LocalFiles
 from pipeline.storage.names import REPORT_HTML
 from pipeline.storage.records import EvaluationRow, Rung, complete_rows
 from pipeline.storage.run_folder import RunFolder
@@ -125,6 +127,18 @@ def test_complete_trainings_of_other_runs_change_nothing() -> None:
         evaluation = Evaluation(rungs[-1].accuracy, rungs[-1].spikes, 0.1, 100)
         known[row.architecture] = EvaluationRow(-1, 0, row.architecture, (), evaluation, rungs=rungs)
     assert table(make_searcher(slots=2, known=known), slots=2) == expected
+
+
+def test_only_trainings_that_went_to_their_end_are_shared_with_other_runs(tmp_path: Path) -> None:
+    searcher = make_searcher(slots=2)
+    searcher.results.cache = cache = EvaluationCache(LocalFiles(tmp_path), "key")
+    searcher.results.num_samples, searcher.results.num_rungs = 100, NUM_RUNGS
+    rows = table(searcher, slots=2)
+    assert (
+        set(cache.read())
+        == {row.architecture for row in complete_rows(rows)}
+        < {row.architecture for row in rows}
+    )
 
 
 def test_candidates_above_the_spike_budget_do_not_push_out_those_within() -> None:

@@ -12,7 +12,9 @@ from pipeline.config.named import named_config
 from pipeline.config.tree import Config, DataConfig
 from pipeline.data import load_data
 from pipeline.search import short_training
+from pipeline.search.engine import choose_search_engine
 from pipeline.search.short_training import ShortTraining, train_shortly, untrained_reference
+from snn.engines.engine import EngineSpec
 from snn.fitness import Evaluation
 from snn.search_space import Architecture
 from snn.training.at_initialisation import measure_at_initialisation
@@ -32,16 +34,20 @@ def make_config(**search) -> Config:
     )
 
 
+def engine_of(config: Config) -> EngineSpec:
+    return choose_search_engine(config, "cpu", load_data(config))
+
+
 @pytest.mark.parametrize("statistics", ["stored", "recalibrated"])
 def test_measuring_at_rungs_does_not_disturb_the_training(statistics: str) -> None:
     """Over more than one epoch (100 samples of D_train), a training with rungs ends as one without."""
     config = make_config(rungs=4, reduction_factor=2.0, statistics=statistics)
     data = load_data(config)
-    with_rungs = list(train_shortly(config, data, ARCHITECTURE, CPU))
+    with_rungs = list(train_shortly(engine_of(config), config, data, ARCHITECTURE, CPU))
     assert len(with_rungs) == 4 and len(data.supernet_train()) == 100
     for rungs in (1, 2):
         last = replace(config, search=replace(config.search, rungs=rungs))
-        assert list(train_shortly(last, data, ARCHITECTURE, CPU))[-1] == with_rungs[-1]
+        assert list(train_shortly(engine_of(last), last, data, ARCHITECTURE, CPU))[-1] == with_rungs[-1]
     assert with_rungs[0] != with_rungs[-1]
 
 
@@ -52,7 +58,7 @@ def test_training_that_fails_is_an_answer_with_its_reason(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(short_training, "train_shortly", diverges)
     config = make_config(rungs=3)
-    scorer = ShortTraining("cpu").load(config, load_data(config))
+    scorer = ShortTraining(engine_of(config), "cpu").load(config, load_data(config))
     [([first], over), ([last], ended)] = list(scorer.score([(7, ARCHITECTURE)], None))
     assert not over and [rung.accuracy for rung in first.rungs] == [0.2]
     assert ended and last.candidate_id == 7 and last.error == "TrainingDiverged: The loss became NaN."
@@ -63,7 +69,7 @@ def test_reference_is_the_same_again_and_near_what_networks_fire() -> None:
     data = load_data(config)
     reference = untrained_reference(config, data)
     assert reference == untrained_reference(config, data) == float(f"{reference:.2g}")
-    [evaluation] = train_shortly(config, data, ARCHITECTURE, CPU)
+    [evaluation] = train_shortly(engine_of(config), config, data, ARCHITECTURE, CPU)
     assert 0.2 < evaluation.spikes / reference < 5
     silent = replace(config, network=replace(config.network, v_threshold=1e6))
     with pytest.raises(ValueError, match=r"network\.v_threshold"):

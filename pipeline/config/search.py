@@ -95,7 +95,7 @@ class SearchConfig(SearchSettings):
 def check_exhaustive(space: SearchSpace, search: SearchConfig) -> None:
     """Raises ValueError for a long exhaustive search unless `max_evaluations` allows its size."""
     size = len(space)
-    if search.scoring == "short_training" and size > search.max_evaluations:
+    if not search.needs_supernet and size > search.max_evaluations:
         raise ValueError(
             "search.algorithm is 'exhaustive' and search.scoring 'short_training', which trains all "
             f"{size:,} architectures from scratch. Use --search.scoring supernet, another "

@@ -17,7 +17,7 @@ from pipeline.networks import load_supernet, make_network
 from pipeline.ray.session import Resources
 from pipeline.search.engine import choose_search_engine, load_search_engine
 from pipeline.search.evaluation_cache import open_cache
-from pipeline.search.short_training import train_shortly, training_hash
+from pipeline.search.short_training import climb, training_hash
 from pipeline.storage.fidelity_records import Score
 from pipeline.storage.records import EvaluationRow, Rung, SupernetResult
 from pipeline.storage.run_folder import RunFolder
@@ -69,14 +69,9 @@ def score_architectures(
     scores: dict[str, dict[Architecture, Score]] = {}
     samples: dict[str, int] = {}
 
-    def of(evaluation: Evaluation | Rung) -> Score:
-        fitness = spike_aware_fitness(
-            evaluation.accuracy,
-            evaluation.spikes,
-            spikes_reference=spikes_reference,
-            spike_exponent=config.search.spike_exponent,
-        )
-        return Score(evaluation.accuracy, evaluation.spikes, fitness)
+    def of(measured: Evaluation | Rung) -> Score:
+        accuracy, spikes = measured.accuracy, measured.spikes
+        return Score(accuracy, spikes, fitness(config, accuracy, spikes, spikes_reference))
 
     if config.search.needs_supernet:
         once = _supernet_samples(run.read_supernet(), config)
@@ -108,6 +103,12 @@ def score_architectures(
     )
 
 
+def fitness(config: Config, accuracy: float, spikes: float, reference: float) -> float:
+    """The run's spike-aware fitness, with N_avg = `reference`."""
+    exponent = config.search.spike_exponent
+    return spike_aware_fitness(accuracy, spikes, spikes_reference=reference, spike_exponent=exponent)
+
+
 def _supernet_samples(supernet: SupernetResult, config: Config) -> int:
     """Samples that the super-network was trained on, once for each path of a step."""
     paths = num_paths(config.supernet.path_sampling, config.network.search_space())
@@ -137,16 +138,15 @@ def _train_shortly(
     config: Config, data: RunData, architectures: Sequence[Architecture]
 ) -> dict[Architecture, tuple[Rung, ...]]:
     """The rungs of each architecture; those that a study has measured already come from the cache."""
-    cache = None
+    engine, cache = choose_search_engine(config, "cpu", data), None
     if config.search.cache:
-        device = find_cpu()
-        engine = choose_search_engine(config, "cpu", data).identity(device)
-        sha256 = training_hash(config, data, device)
-        cache = open_cache(config, data, weights_sha256=sha256, engine=engine)
+        cpu = find_cpu()
+        sha256 = training_hash(config, data, cpu)
+        cache = open_cache(config, data, weights_sha256=sha256, engine=engine.identity(cpu))
     known = {} if cache is None else cache.read()
     done = {a: row.rungs for a in architectures if (row := known.get(str(a)))}
     task = ray.remote(_train_one).options(num_cpus=config.threads_per_worker)
-    waiting = {task.remote(config, a): a for a in architectures if a not in done}
+    waiting = {task.remote(engine, config, a): a for a in architectures if a not in done}
     while waiting:
         [ready], _ = ray.wait(list(waiting))
         evaluation, rungs = ray.get(ready)
@@ -157,14 +157,13 @@ def _train_shortly(
     return done
 
 
-def _train_one(config: Config, architecture: Architecture) -> tuple[Evaluation, tuple[Rung, ...]]:
+def _train_one(
+    engine: EngineSpec, config: Config, architecture: Architecture
+) -> tuple[Evaluation, tuple[Rung, ...]]:
     """The task: a short training with its measurements."""
-    torch.set_num_threads(config.threads_per_worker)
-    data = load_data(config)
-    evaluations = list(train_shortly(config, data, architecture, torch.device("cpu")))
-    numbers = config.search.rung_samples(len(data.supernet_train()))
-    rungs = tuple(Rung(n, e.accuracy, e.spikes) for n, e in zip(numbers, evaluations, strict=True))
-    return evaluations[-1], rungs
+    torch.set_num_threads(engine.num_threads)
+    *_, last = climb(engine, config, load_data(config), architecture, torch.device("cpu"))
+    return last
 
 
 def _measure_initial(

@@ -10,13 +10,12 @@ import numpy as np
 from pipeline.analysis.rank_fidelity import MEASURES, choices, rank_agreements, tau_ceiling
 from pipeline.config.tree import Config
 from pipeline.data import load_data
-from pipeline.fidelity.scores import score_architectures
+from pipeline.fidelity.scores import fitness, score_architectures
 from pipeline.node_check import check_nodes
 from pipeline.ray.session import ray_session
 from pipeline.storage.fidelity_records import Estimate, Fidelity, Score, StudiedArchitecture
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.pool import Pool
-from snn.fitness import spike_aware_fitness
 from snn.options import Range
 from snn.search_space import Architecture
 
@@ -108,13 +107,12 @@ def _studied(
 ) -> StudiedArchitecture:
     trained = [pool.read(architecture, seed) for seed in seeds]
     accuracies, spikes = tuple(t.test.accuracy for t in trained), tuple(t.test.spikes for t in trained)
-    fitness = _fitness(config, float(np.mean(accuracies)), float(np.mean(spikes)), reference)
     return StudiedArchitecture(
         label,
         str(architecture),
         accuracies,
         spikes,
-        fitness,
+        fitness(config, float(np.mean(accuracies)), float(np.mean(spikes)), reference),
         dict(scores),
     )
 
@@ -128,12 +126,7 @@ def _by_seed(
     if measure == "spikes":
         return np.array([one.spikes for one in studied])
     pairs = (zip(one.accuracies, one.spikes, strict=True) for one in studied)
-    return np.array([[_fitness(config, a, n, reference) for a, n in one] for one in pairs])
-
-
-def _fitness(config: Config, accuracy: float, spikes: float, reference: float) -> float:
-    exponent = config.search.spike_exponent
-    return spike_aware_fitness(accuracy, spikes, spikes_reference=reference, spike_exponent=exponent)
+    return np.array([[fitness(config, a, n, reference) for a, n in one] for one in pairs])
 
 
 def fidelity_table(result: Fidelity) -> str:

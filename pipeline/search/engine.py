@@ -1,4 +1,4 @@
-"""The engine of a search: which one evaluates candidates, loaded with the weights of the super-network."""
+"""The engine of a search: which one evaluates candidates, and how it is loaded with weights."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pipeline.data import RunData
 from pipeline.networks import network_structure
 from snn.engines.engine import Arrays, EngineSpec, choose_engine, load_engine
 from snn.engines.inference import InferenceNetwork
+from snn.search_space import Architecture
 
 
 def choose_search_engine(config: Config, device_type: str, data: RunData) -> EngineSpec:
@@ -25,12 +26,20 @@ def choose_search_engine(config: Config, device_type: str, data: RunData) -> Eng
 
 
 def load_search_engine(
-    engine: EngineSpec, config: Config, data: RunData, weights: Arrays, device: torch.device
+    engine: EngineSpec,
+    config: Config,
+    data: RunData,
+    weights: Arrays,
+    device: torch.device,
+    architecture: Architecture | None = None,
 ) -> InferenceNetwork:
-    """The super-network on packed weights, with the run's calibration samples; raises as `load_engine`."""
+    """The super-network, or the child of an architecture, on packed weights; raises as `load_engine`.
+
+    It has the run's calibration samples.
+    """
     return load_engine(
         engine,
-        network_structure(config.network, data),
+        network_structure(config.network, data, architecture),
         weights,
         calibration=data.calibration_inputs(engine.recalibrate),
         device=device,

@@ -20,6 +20,7 @@ class Results:
         run: Where rows are stored; None stores none.
         cache: Where complete evaluations are shared with other runs; None shares none.
         num_samples: Samples of a complete evaluation; racing stops some candidates earlier.
+        num_rungs: Rungs of a complete short training; halving drops some candidates earlier.
         show: Called with the rows of each trial once they are stored.
 
     Attributes:
@@ -34,12 +35,14 @@ class Results:
         run: RunFolder | None = None,
         cache: EvaluationCache | None = None,
         num_samples: int = 0,
+        num_rungs: int = 0,
         show: Callable[[Sequence[EvaluationRow]], None] = lambda rows: None,
     ) -> None:
         self.known = dict(known or {})
         self.run = run
         self.cache = cache
         self.num_samples = num_samples
+        self.num_rungs = num_rungs
         self.show = show
         self.table: list[EvaluationRow] = []
         self.num_known = 0
@@ -77,5 +80,7 @@ class Results:
 
     def _share(self, rows: Sequence[EvaluationRow]) -> None:
         if self.cache is not None:
-            complete = [r for r in rows if r.evaluation and r.evaluation.num_samples == self.num_samples]
-            self.cache.append(complete)
+            whole = (self.num_samples, self.num_rungs)
+            self.cache.append(
+                [r for r in rows if r.evaluation and (r.evaluation.num_samples, len(r.rungs)) == whole]
+            )

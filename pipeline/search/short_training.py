@@ -14,15 +14,16 @@ import torch
 
 from pipeline.config.tree import Config
 from pipeline.data import RunData
-from pipeline.networks import make_network, network_structure
+from pipeline.networks import make_network
 from pipeline.search.answers import Answer
+from pipeline.search.engine import load_search_engine
 from pipeline.search.evaluator import Candidates
 from pipeline.storage.records import Rung
 from snn.engines.device import Device
-from snn.engines.engine import choose_engine, load_engine, pack_weights
+from snn.engines.engine import EngineSpec, pack_weights
 from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation
-from snn.model.network import SpikingNetwork, to_memory_format
+from snn.model.network import to_memory_format
 from snn.model.spikes import record_spikes
 from snn.search_space import Architecture
 from snn.training.statistics import debias_statistics
@@ -39,20 +40,23 @@ class ShortTraining:
     """Scoring by a short training from scratch.
 
     Attributes:
+        engine: How candidates are evaluated.
         device_type: torch's type of the device that trains and evaluates.
     """
 
+    engine: EngineSpec
     device_type: str
 
     def load(self, config: Config, data: RunData) -> ShortTrainingScorer:
         """The scorer, on the run's data."""
-        return ShortTrainingScorer(config, data, torch.device(self.device_type))
+        return ShortTrainingScorer(self.engine, config, data, torch.device(self.device_type))
 
 
 class ShortTrainingScorer:
     """Trains the one candidate of a trial; answers at each rung."""
 
-    def __init__(self, config: Config, data: RunData, device: torch.device) -> None:
+    def __init__(self, engine: EngineSpec, config: Config, data: RunData, device: torch.device) -> None:
+        self.engine = engine
         self.settings = config
         self.data = data
         self.device = device
@@ -62,12 +66,10 @@ class ShortTrainingScorer:
     ) -> Iterator[tuple[Sequence[Answer], bool]]:
         """The answer at each rung, with the measurements so far."""
         [(number, architecture)] = candidates
-        samples = self.settings.search.rung_samples(len(self.data.supernet_train()))
-        rungs: tuple[Rung, ...] = ()
+        settings = self.settings
         try:
-            for evaluation in train_shortly(self.settings, self.data, architecture, self.device):
-                rungs += (Rung(samples[len(rungs)], evaluation.accuracy, evaluation.spikes),)
-                yield [Answer(number, evaluation, rungs=rungs)], len(rungs) == len(samples)
+            for evaluation, rungs in climb(self.engine, settings, self.data, architecture, self.device):
+                yield [Answer(number, evaluation, rungs=rungs)], len(rungs) == settings.search.rungs
         except Exception as error:
             logger.exception("the training of %s failed", architecture)
             yield [Answer(number, error=f"{type(error).__name__}: {error}")], True
@@ -77,8 +79,20 @@ class ShortTrainingScorer:
         return ""
 
 
+def climb(
+    engine: EngineSpec, config: Config, data: RunData, architecture: Architecture, device: torch.device
+) -> Generator[tuple[Evaluation, tuple[Rung, ...]]]:
+    """As `train_shortly`, with the rungs reached so far beside each evaluation."""
+    rungs: tuple[Rung, ...] = ()
+    numbers = config.search.rung_samples(len(data.supernet_train()))
+    evaluations = train_shortly(engine, config, data, architecture, device)
+    for number, evaluation in zip(numbers, evaluations, strict=False):
+        rungs = (*rungs, Rung(number, evaluation.accuracy, evaluation.spikes))
+        yield evaluation, rungs
+
+
 def train_shortly(
-    config: Config, data: RunData, architecture: Architecture, device: torch.device
+    engine: EngineSpec, config: Config, data: RunData, architecture: Architecture, device: torch.device
 ) -> Generator[Evaluation]:
     """Trains an architecture from scratch on D_train and yields its evaluation on D_val at each rung.
 
@@ -86,6 +100,7 @@ def train_shortly(
     constant, so that a training is the same up to a rung whatever comes after it.
 
     Args:
+        engine: How it is evaluated.
         config: The run's settings; `search.training_samples` and `search.rungs` give the rungs.
         data: Its samples.
         architecture: The candidate.
@@ -113,29 +128,12 @@ def train_shortly(
     for rung in config.search.rung_samples(len(samples)):
         while next(seen) < rung:
             pass
-        yield _evaluate(copy.deepcopy(network), config, data, architecture, device)
-
-
-def _evaluate(
-    network: SpikingNetwork, config: Config, data: RunData, architecture: Architecture, device: torch.device
-) -> Evaluation:
-    """The evaluation on D_val, with the batch-norm statistics of the settings; changes the network."""
-    debias_statistics(network.state_dict())
-    structure = network_structure(config.network, data, architecture)
-    engine = choose_engine(
-        config.search.engine,
-        device.type,
-        structure,
-        batch_size=config.search.batch_size,
-        num_threads=config.threads_per_worker,
-        precision=config.search.precision,
-        recalibrate=config.search.num_calibrated,
-    )
-    calibration = data.calibration_inputs(engine.recalibrate)
-    weights = pack_weights(engine, network)
-    loaded = load_engine(engine, structure, weights, calibration=calibration, device=device)
-    batches = data.search_val().batches(engine.batch_size, loaded.device)
-    return evaluate_architectures(loaded, [architecture], batches, num_threads=engine.num_threads)[0]
+        measured = copy.deepcopy(network)  # packing may share memory, and the training goes on
+        debias_statistics(measured.state_dict())
+        weights = pack_weights(engine, measured)
+        loaded = load_search_engine(engine, config, data, weights, device, architecture)
+        batches = data.search_val().batches(engine.batch_size, loaded.device)
+        yield evaluate_architectures(loaded, [architecture], batches, num_threads=engine.num_threads)[0]
 
 
 def _samples_seen(trainer: Trainer) -> Generator[int]:

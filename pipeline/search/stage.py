@@ -21,7 +21,7 @@ from pipeline.console import SearchProgress, say
 from pipeline.data import RunData, load_data
 from pipeline.formats import duration
 from pipeline.interruption import at_end
-from pipeline.networks import load_supernet, network_structure
+from pipeline.networks import load_supernet
 from pipeline.node_facts import describe_this_node
 from pipeline.ray.session import Resources
 from pipeline.ray.waiting import Waiting, get_when_started
@@ -40,9 +40,7 @@ from pipeline.storage.records import Cost, EvaluationRow, SearchResult, complete
 from pipeline.storage.run_folder import RunFolder
 from snn.engines.device import Device, find_cpu, find_device
 from snn.engines.engine import EngineSpec, make_inference, pack_weights
-from snn.engines.event_driven import check_fits_kernels
 from snn.engines.inference import InferenceNetwork
-from snn.kernels.library import KernelsUnavailable, check_available
 from snn.options import ScoringName
 
 
@@ -66,6 +64,7 @@ def search(run: RunFolder, config: Config, resources: Resources) -> SearchResult
                 run=run,
                 cache=prepared.cache,
                 num_samples=len(prepared.data.search_val()),
+                num_rungs=0 if config.search.needs_supernet else config.search.rungs,
                 show=progress.update,
             ),
             num_workers=resources.num_workers,
@@ -78,46 +77,13 @@ def search(run: RunFolder, config: Config, resources: Resources) -> SearchResult
     return result
 
 
-def check_search(config: Config, data: RunData, device_type: str) -> None:
-    """Checks before a training what the search and all later evaluations need.
-
-    Args:
-        config: Settings of the run.
-        data: Samples of the run.
-        device_type: torch's type of the device that will evaluate, `cpu` or `cuda`.
-
-    Raises:
-        ValueError: The samples are too small for the backbone, the engine of the settings cannot evaluate a
-            network of the run, or the search algorithm is not installed.
-    """
-    choose_search_engine(config, device_type, data)
-    if config.search.engine == "event_driven":
-        for text in config.retrain.architectures:
-            if text != "best":
-                architecture = config.network.parse_architecture(text)
-                check_fits_kernels(network_structure(config.network, data, architecture))
-        if config.ray.address is None:  # other machines may have a compiler
-            _check_compiler()
-    build_search(config.network.search_space(), config.search, seed=config.seed, spikes_reference=1.0)
-
-
-def _check_compiler() -> None:
-    try:
-        check_available()
-    except KernelsUnavailable as reason:
-        raise ValueError(
-            f"search.engine is 'event_driven', but {reason}. Install a C compiler, or use --search.engine "
-            "dense."
-        ) from reason
-
-
 def _trial_options(config: Config) -> dict[str, Any]:
     """How candidates are handed out, as arguments of AskTellSearcher.
 
     A short training shares nothing with others, and one ahead of the search would be dropped at other rungs.
     """
     settings = config.search
-    if settings.scoring == "short_training":
+    if not settings.needs_supernet:
         halving = SuccessiveHalving(settings.rungs, settings.reduction_factor)
         return {"largest_group": 1, "halving": halving}
     return {"racing": settings.racing, "speculate": True}
@@ -155,7 +121,7 @@ class _Prepared:
 
 def _prepare(run: RunFolder, config: Config, resources: Resources) -> _Prepared:
     data, device = load_data(config), _worker_device(resources)
-    if config.search.scoring == "short_training":
+    if not config.search.needs_supernet:
         reference, weights_sha256 = untrained_reference(config, data), training_hash(config, data, device)
     else:
         supernet = run.read_supernet()
@@ -302,8 +268,8 @@ def _worker_device(resources: Resources) -> Device:
 def _scoring(run: RunFolder, config: Config, resources: Resources, prepared: _Prepared) -> Iterator[Scoring]:
     """What the trial actors score with; while open, an actor hands out the super-network's weights."""
     engine, data, device_type = prepared.engine, prepared.data, prepared.device.type
-    if config.search.scoring == "short_training":
-        yield ShortTraining(device_type)
+    if not config.search.needs_supernet:
+        yield ShortTraining(engine, device_type)
         return
     file, sha256, name = SUPERNET_WEIGHTS, prepared.weights_sha256, f"weights-{uuid.uuid4().hex}"
     with at_end(lambda: run.files.delete(FOLDED_WEIGHTS)):
