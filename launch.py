@@ -136,6 +136,9 @@ class Fidelity:
     """Architectures to train: those that the run names, the others drawn at random."""
     seeds: int = 2
     """Trainings of each, with the seeds 0, 1, ..."""
+    supernets: tuple[Path, ...] = ()
+    """Further runs with super-networks of the same space and data, trained otherwise or with other seeds:
+    each is a score by the name of its folder, and the mean of all is one."""
     data_root: DataRoot = None
     address: Annotated[str | None, arg(name="ray.address", aliases=["--ray-address"])] = None
     """Ray cluster to join ('auto', ray://...), if another than before."""
@@ -147,7 +150,13 @@ class Fidelity:
 
         folder = RunFolder(self.run_dir)
         config = folder.read_config().here(self.data_root, self.address)
-        result = study(folder, config, num_architectures=self.architectures, num_seeds=self.seeds)
+        result = study(
+            folder,
+            config,
+            num_architectures=self.architectures,
+            num_seeds=self.seeds,
+            supernets=[RunFolder(path) for path in self.supernets],
+        )
         say(fidelity_table(result))
         run_report(folder)
 

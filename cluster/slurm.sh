@@ -68,5 +68,6 @@ wait "$driver"
 status=$?
 
 # Queued again, unless somebody cancelled it; 138 is a driver that USR1 met before it could listen.
+rm -rf "$own" # here too, as `scontrol requeue` kills this script
 if ((status == 75 || status == 138)) && [[ -z ${cancelled-} ]]; then scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$status" # with the script Slurm ends Ray on every node

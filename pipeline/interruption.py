@@ -22,6 +22,7 @@ RESUME = 75
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _PR_SET_CHILD_SUBREAPER = 36
+_SECONDS_TO_REAP = 5
 _SECONDS_TO_CLOSE = 8.0  # schedulers send SIGKILL after 10 s or more
 _SECONDS_TO_CLOSE_WHAT_IS_LOST = 3.0
 
@@ -138,13 +139,17 @@ def at_end(action: Callable[[], object]) -> Iterator[None]:
 def adopting_orphans() -> Iterator[None]:
     """Keeps processes whose parent dies among the descendants of this one, so that stop_children finds them.
 
-    Only Linux can (PR_SET_CHILD_SUBREAPER of prctl(2)); elsewhere it does nothing.
+    At the end it waits some seconds for those that end by themselves, so that none stays behind as a zombie.
+    Only Linux can (PR_SET_CHILD_SUBREAPER of prctl(2)); elsewhere nothing is adopted.
     """
+    before = psutil.Process().children()
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: None
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
         yield
     finally:
+        adopted = [child for child in psutil.Process().children() if child not in before]
+        psutil.wait_procs(adopted, timeout=_SECONDS_TO_REAP)
         prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 

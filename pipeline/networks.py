@@ -40,6 +40,7 @@ def make_network(
             neuron=config.neuron,
             v_threshold=config.v_threshold,
             init_tau=config.init_tau,
+            moments=config.moments,
         )
 
 

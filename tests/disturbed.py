@@ -59,13 +59,16 @@ def wrap_trie(module):
         import ray
 
         texts = [str(architecture) for architecture in architectures]
-        note = {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id(), "architectures": texts}
-        number = write(note)
+        here = ray.get_runtime_context().get_node_id()
+        number = write({"pid": os.getpid(), "node": here, "architectures": texts})
         wait_for_processes(FAULTS.get("together", 1))
+        if "late" in FAULTS and (HERE / "once").exists():
+            wait_for_late()
         time.sleep(FAULTS.get("delay", 0))
         if FAULTS.get("failing") in texts:
             raise ArithmeticError("made to fail")
-        if "once" in FAULTS and number > FAULTS.get("after", 0) and first_to("once"):
+        due = "once" in FAULTS and number > FAULTS.get("after", 0) and FAULTS.get("on", here) == here
+        if due and first_to("once"):
             globals()[FAULTS["once"]]()
         return evaluate(network, architectures, *arguments, **settings)
 
@@ -117,6 +120,13 @@ def read():
 def wait_for_processes(number):
     """Waits until this many evaluate; otherwise one may finish everything before another starts."""
     while len({(note["node"], note["pid"]) for note in read()}) < number:
+        time.sleep(0.05)
+
+
+def wait_for_late():
+    """Lets the worker that replaces another have its weights before all is evaluated without it."""
+    end = time.monotonic() + 30
+    while not (HERE / "late").exists() and time.monotonic() < end:
         time.sleep(0.05)
 
 
@@ -230,7 +240,11 @@ class Search:
         return int((self.folder / name).read_text())
 
     def took_over_from(self, pid: int) -> bool:
-        """Whether another process evaluated the last group that a process began."""
+        """Whether another process evaluated the last group that a process began.
+
+        Where that group was a guess at the next generation (`pipeline.search.speculation`) nobody need do so:
+        faults are for the first generation's groups, of which there are five.
+        """
         lines = self.evaluated()
         last = max(i for i, line in enumerate(lines) if line["pid"] == pid)
         begun = lines[last]["architectures"]

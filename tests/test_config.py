@@ -18,6 +18,7 @@ from pipeline.config.tree import (
     RetrainConfig,
     SupernetConfig,
     config_from_json,
+    list_differences,
 )
 
 
@@ -40,6 +41,19 @@ def test_paper_settings_are_the_defaults() -> None:
     assert (search.max_evaluations, search.mutation_probability, search.spike_exponent) == (400, 0.2, -0.08)
     assert (config.network.time_steps, config.data.train_fraction) == (8, 0.8)
     assert len(config.network.search_space()) == 3125
+
+
+def test_settings_added_later_change_no_identity_at_their_neutral_value() -> None:
+    config = named_config("cifar10")
+    identity = config.identity()
+    assert not {"network.moments", "supernet.shared_kernels"} & set(identity)
+    other = replace(config, supernet=replace(config.supernet, shared_kernels=True))
+    assert other.identity() == identity | {"supernet.shared_kernels": True}
+    for there, asked, line in (
+        (config, other, "  supernet.shared_kernels: unset there, True asked for"),
+        (other, config, "  supernet.shared_kernels: True there, unset asked for"),
+    ):
+        assert list_differences(there.identity(), asked.identity()) == line
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ cluster.shutdown()
 def test_killed_evaluator_is_replaced(whole: Search, disturbed: Search) -> None:
     disturbed.meets(delay=0.5, together=2)
     driver = disturbed.start()
-    victim = disturbed.wait_for_evaluations(5)[-1]["pid"]
+    victim = disturbed.wait_for_evaluations(4)[-1]["pid"]
     os.kill(victim, signal.SIGKILL)
     disturbed.finish(driver)
     assert disturbed.table() == whole.table()
@@ -50,10 +50,10 @@ def test_killed_evaluator_is_replaced(whole: Search, disturbed: Search) -> None:
 def test_killed_weights_holder_hands_out_the_weights_again(whole: Search, disturbed: Search) -> None:
     disturbed.meets(delay=0.5, together=2)
     driver = disturbed.start()
-    disturbed.wait_for_evaluations(3)
+    disturbed.wait_for_evaluations(2)
     [holder] = [p for p in disturbed.processes() if "WeightsHolder" in " ".join(p.cmdline())]
     holder.kill()
-    victim = disturbed.wait_for_evaluations(6)[-1]["pid"]
+    victim = disturbed.wait_for_evaluations(4)[-1]["pid"]
     os.kill(victim, signal.SIGKILL)
     disturbed.finish(driver)
     assert disturbed.table() == whole.table()
@@ -64,7 +64,7 @@ def test_killed_weights_holder_hands_out_the_weights_again(whole: Search, distur
 def test_evaluator_that_joins_late_gets_weights_that_were_lost(
     whole: Search, disturbed: Search, late: str
 ) -> None:
-    disturbed.meets(once="die", after=4, late=late)
+    disturbed.meets(once="die", after=3, late=late)
     disturbed.finish()
     assert disturbed.table() == whole.table()
     assert disturbed.took_over_from(disturbed.first_to("once"))
@@ -126,16 +126,15 @@ def small_cluster() -> Iterator[tuple[subprocess.Popen[str], str, str, dict[str,
 
 
 def test_lost_node_costs_its_trial_only(whole: Search, disturbed: Search) -> None:
-    disturbed.meets(delay=0.5, together=2)
     with small_cluster() as (cluster, address, second, ours):
+        disturbed.meets(once="hang", on=second, together=2)
         driver = disturbed.start("--ray.address", address, **ours)
-        wait_until(lambda: [line["node"] for line in disturbed.evaluated()].count(second) >= 2)
-        victim = [line["pid"] for line in disturbed.evaluated() if line["node"] == second][-1]
+        wait_until((disturbed.folder / "once").exists, what="an evaluation on the second node")
         cluster.stdin.write("remove\n")
         cluster.stdin.flush()
         disturbed.finish(driver)
     assert disturbed.table() == whole.table()
-    assert disturbed.took_over_from(victim)
+    assert disturbed.took_over_from(disturbed.first_to("once"))
 
 
 def test_what_a_cluster_cannot_start_is_said(tmp_path: Path) -> None:

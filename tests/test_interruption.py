@@ -15,7 +15,7 @@ import pytest
 from processes import kill_family
 
 from pipeline.console import run_command
-from pipeline.interruption import ProcessLost, ask_to_be_resumed, at_end, interrupt
+from pipeline.interruption import ProcessLost, adopting_orphans, ask_to_be_resumed, at_end, interrupt
 from pipeline.storage.names import FOLDED_WEIGHTS, SUPERNET
 from pipeline.storage.run_folder import RunFolder
 
@@ -143,6 +143,15 @@ with adopting_orphans():
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and not psutil.pid_exists(int(done.stdout))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to an ancestor")
+def test_adopted_orphans_leave_no_zombie() -> None:
+    with adopting_orphans():
+        shell = ["sh", "-c", "sleep 0.5 >/dev/null 2>&1 & echo $!"]
+        orphan = int(subprocess.run(shell, capture_output=True, text=True, check=True).stdout)
+        assert psutil.Process(orphan).ppid() == os.getpid()
+    assert not psutil.pid_exists(orphan)
 
 
 def test_interrupt_comes_from_another_thread(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:

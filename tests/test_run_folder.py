@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pipeline.config.named import named_config
+from pipeline.json_values import to_json
 from pipeline.storage.files import LocalFiles, read_bytes
 from pipeline.storage.names import BEST, CONFIG, EVALUATIONS, SUPERNET, SUPERNET_WEIGHTS
 from pipeline.storage.records import (
@@ -243,6 +244,19 @@ def test_folder_of_another_config_is_refused_with_the_difference(run: RunFolder)
     with pytest.raises(ValueError, match=r"seed: 0 there, 7 asked for\n.*--run-dir"):
         run.check(replace(CONFIG_OF_RUN, seed=7))
     assert run.read_config() == CONFIG_OF_RUN
+
+
+def test_folder_of_an_earlier_version_lacks_what_was_added_since(run: RunFolder) -> None:
+    values = to_json(CONFIG_OF_RUN)
+    del values["supernet"]["shared_kernels"], values["network"]["moments"]
+    run.files.put(CONFIG, seal(Sealed(values, {})))
+    earlier = RunFolder(run.path, run.files)
+    assert earlier.read_config() == CONFIG_OF_RUN
+    earlier.check(CONFIG_OF_RUN)
+    del values["supernet"]["epochs"]
+    run.files.put(CONFIG, seal(Sealed(values, {})))
+    with pytest.raises(ValueError, match=r"it lacks supernet\.epochs"):
+        RunFolder(run.path, run.files).read_config()
 
 
 WRITERS = {

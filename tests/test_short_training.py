@@ -76,12 +76,13 @@ def test_reference_is_the_same_again_and_near_what_networks_fire() -> None:
         untrained_reference(silent, data)
 
 
-def test_kernel_of_spike_patterns_tells_samples_apart() -> None:
+@pytest.mark.parametrize("shape", [(6, 3, 16, 16), (3, 6, 3, 16, 16)], ids=["images", "frames"])
+def test_kernel_of_spike_patterns_tells_samples_apart(shape: tuple[int, ...]) -> None:
     network = make_active_network()
     path = Architecture(("SRB_k3",) * 5)
-    different = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    different = torch.rand(shape, generator=torch.Generator().manual_seed(1))
     alike = different.clone()
-    alike[3] = alike[0]
+    alike[..., 3, :, :, :] = alike[..., 0, :, :, :]
     told, not_told = (
         measure_at_initialisation(network, path, x).hamming_distance for x in (different, alike)
     )

@@ -12,6 +12,7 @@ from toys import make_network
 
 from snn.data.sample_set import SampleSet
 from snn.model.network import to_memory_format
+from snn.model.stepwise_norm import StepwiseBatchNorm2d
 from snn.options import PathSampling
 from snn.search_space import SearchSpace
 from snn.training.losses import LOSSES
@@ -68,6 +69,7 @@ def test_supernet_learns_on_random_paths() -> None:
         {"schedule": "cosine"},
         {"sampling": "fair", "loss": "tet", "average": 0.9},
         {"sampling": "sandwich", "loss": "cross_entropy", "spike_penalty": 0.5},
+        {"shared_kernels": True},
     ],
     ids=str,
 )
@@ -116,6 +118,51 @@ def test_step_of_several_paths_adds_up_their_gradients() -> None:
         other = one_by_one.network.get_parameter(name).grad
         assert (parameter.grad is None) == (other is None), name
         assert other is None or torch.equal(parameter.grad, other), name
+
+
+def test_small_blocks_are_the_centres_of_large_ones_and_both_train_them() -> None:
+    training = trainer(shared_kernels=True)
+    assert training.shared_kernels is not None
+    kernels = {id(p): name for name, p in training.network.named_parameters()}
+    names = [(kernels[id(small)], kernels[id(large)]) for small, large in training.shared_kernels.pairs]
+    assert len(names) == 5 * 2 * 2, "two convolutions of SCB and SRB in each layer"
+    assert all(large == small.replace("_k3", "_k5") for small, large in names)
+    small, large = training.shared_kernels.pairs[0]
+    small.grad, large.grad = torch.ones_like(small), None
+    training.shared_kernels.collect()
+    assert small.grad is None and large.grad.sum() == small.numel() == large.grad[..., 1:4, 1:4].sum()
+    before = [(small.clone(), large.clone()) for small, large in training.shared_kernels.pairs]
+    epoch(training)
+    for (small, large), (_, large_before) in zip(training.shared_kernels.pairs, before, strict=True):
+        assert torch.equal(small, large[..., 1:4, 1:4])
+        assert not torch.equal(large, large_before)
+
+
+def test_moments_by_time_step_are_those_of_each_step() -> None:
+    norm, plain = StepwiseBatchNorm2d(2, 3), torch.nn.BatchNorm2d(2)
+    x = 3 + 5 * torch.rand(3, 10, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    expected = torch.stack([plain(step) for step in x])
+    torch.testing.assert_close(norm(x.flatten(0, 1)), expected.flatten(0, 1))
+    assert {k: v.tolist() for k, v in norm.state_dict().items()} == {
+        k: v.tolist() for k, v in plain.state_dict().items()
+    }
+    assert torch.equal(norm.eval()(x[0]), plain.eval()(x[0]))
+
+
+@pytest.mark.parametrize("shape", [(6, 3, 16, 16), (3, 6, 3, 16, 16)], ids=["images", "frames"])
+def test_every_norm_of_a_network_takes_its_moments_by_time_step(shape: tuple[int, ...]) -> None:
+    inputs = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    path, networks = SearchSpace(5).at(1200), {}
+    for moments in ("sequence", "time_step"):
+        network = networks[moments] = make_network(moments=moments)
+        network.train()(inputs, path)
+    assert networks["time_step"].stem.norm.num_batches_tracked == 3
+    tracked = [{m.num_batches_tracked.item() for m in n.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+               for n in networks.values()]  # fmt: skip
+    assert tracked == [{0, 1}, {0, 3}]
+    networks["sequence"].load_state_dict(networks["time_step"].state_dict())
+    outputs = [network.eval()(inputs, path) for network in networks.values()]
+    assert torch.equal(*outputs), "with stored statistics both are the same network"
 
 
 def test_averaged_weights_follow_the_trained_ones() -> None:

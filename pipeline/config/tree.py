@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pipeline.config.identity import NO_IDENTITY, identity_of
+from pipeline.config.identity import NO_IDENTITY, added, identity_of, with_added
 from pipeline.config.search import SearchConfig, check_exhaustive
-from pipeline.json_values import from_json, to_json
+from pipeline.json_values import field_names, from_json, to_json
 from snn.datasets import DATASETS, Dataset, DatasetName, EventDataset, look_up_dataset
 from snn.options import (
     PIXELS,
@@ -19,6 +19,7 @@ from snn.options import (
     EventValues,
     FrameOptions,
     LossName,
+    MomentsName,
     NeuronName,
     PathSampling,
     Range,
@@ -124,6 +125,9 @@ class NetworkConfig:
     """Initial membrane time constant of LIF and PLIF, in time steps."""
     time_steps: Annotated[int, TIME_STEPS] = 8
     """T, number of time steps."""
+    moments: MomentsName = field(default="sequence", metadata=added("sequence"))
+    """Over what batch norm takes its moments in training: `sequence`, over all time steps together;
+    `time_step`, at each time step by itself, as the official code does."""
 
     def __post_init__(self) -> None:
         check_settings("network", self)
@@ -168,6 +172,9 @@ class SupernetConfig:
     """Weight of the firing rate (spikes per neuron and time step) that is added to the loss; 0 is off."""
     average: Annotated[float, Range(0.0, 1.0, high_excluded=True)] = 0.0
     """Candidates are scored with an exponential moving average of the weights of this decay; 0 is off."""
+    shared_kernels: bool = field(default=False, metadata=added(False))
+    """The kernels of small blocks are the centres of those of large ones (SCB_k3 in SCB_k5, SRB_k3 in SRB_k5,
+    SIB likewise), so that each is trained more often."""
     checkpoint_every: Epochs = 10
     """Epochs between checkpoints, from which an interrupted training resumes."""
 
@@ -323,10 +330,23 @@ def config_from_json(values: dict[str, Any]) -> Config:
     return from_json(values, Config)
 
 
+def written_config(values: Mapping[str, Any]) -> Config:
+    """Rebuilds the Config of a run folder, of this version or an earlier one.
+
+    Raises:
+        ValueError: As for `config_from_json`, or settings are missing that were not added since.
+    """
+    completed = with_added(values, Config)
+    config = config_from_json(completed)
+    if missing := field_names(config.to_json()) - field_names(completed):
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    return config
+
+
 def list_differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     """One line for each setting that differs between two identities; empty if none does."""
     return "\n".join(
-        f"  {key}: {there.get(key)} there, {value} asked for"
-        for key, value in asked.items()
-        if there.get(key) != value
+        f"  {key}: {there.get(key, 'unset')} there, {asked.get(key, 'unset')} asked for"
+        for key in {**asked, **there}
+        if there.get(key) != asked.get(key)
     )

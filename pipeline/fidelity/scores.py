@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from itertools import chain
 from typing import Any, get_args
 
@@ -19,7 +20,7 @@ from pipeline.search.engine import choose_search_engine, load_search_engine
 from pipeline.search.evaluation_cache import open_cache
 from pipeline.search.short_training import climb, training_hash
 from pipeline.storage.fidelity_records import Score
-from pipeline.storage.records import EvaluationRow, Rung, SupernetResult
+from pipeline.storage.records import EvaluationRow, Rung
 from pipeline.storage.run_folder import RunFolder
 from snn.engines.device import find_cpu
 from snn.engines.engine import EngineSpec, pack_weights
@@ -35,6 +36,27 @@ from snn.training.paths import num_paths
 _RUNGS, _FACTOR = 4, 2.0
 # Samples of the batch that measures initial weights.
 _BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Supernet:
+    """A run whose super-network scores: its folder, its settings on this machine, its samples."""
+
+    run: RunFolder
+    config: Config
+    data: RunData
+
+    @property
+    def name(self) -> str:
+        """The name of its score: its folder's."""
+        return self.run.path.resolve().name
+
+    @property
+    def training_samples(self) -> int:
+        """Samples that it was trained on, once for each path of a step."""
+        supernet = self.run.read_supernet()
+        paths = num_paths(self.config.supernet.path_sampling, self.config.network.search_space())
+        return len(supernet.history) * supernet.num_train * paths
 
 
 @dataclass(frozen=True)
@@ -57,31 +79,31 @@ def score_architectures(
     architectures: Sequence[Architecture],
     resources: Resources,
     spikes_reference: float,
+    others: Sequence[Supernet] = (),
 ) -> Scored:
     """Scores architectures in every way, on this cluster's CPUs.
 
     `stored` and `recalibrated`: accuracy on D_val with the super-network's weights, by batch-norm statistics;
-    only if the run has a super-network.
+    only if the run has a super-network. The super-networks of `others` are scores by the names of their
+    folders, with recalibrated statistics; `mean_of_N` is the mean of N super-networks, the run's included.
     `trained_N`: accuracy on D_val after a training from scratch on N samples.
     `hamming_distance`, `operations`, `initial_spikes` and `parameters` need no training; by the last three
     anyone could rank. `mean_rank`: mean of the ranks by `recalibrated`, `hamming_distance` and `operations`.
     """
-    scores: dict[str, dict[Architecture, Score]] = {}
-    samples: dict[str, int] = {}
 
-    def of(measured: Evaluation | Rung) -> Score:
-        accuracy, spikes = measured.accuracy, measured.spikes
+    def of(*measured: Evaluation | Rung) -> Score:
+        accuracy = sum(one.accuracy for one in measured) / len(measured)
+        spikes = sum(one.spikes for one in measured) / len(measured)
         return Score(accuracy, spikes, fitness(config, accuracy, spikes, spikes_reference))
 
-    if config.search.needs_supernet:
-        once = _supernet_samples(run.read_supernet(), config)
-        statistics: tuple[StatisticsName, ...] = get_args(StatisticsName)
-        for kind in statistics:
-            scored_with = replace(config, search=replace(config.search, statistics=kind))
-            engine = choose_search_engine(scored_with, "cpu", data)
-            evaluations = _evaluate(run, config, data, engine, architectures, resources)
-            scores[kind] = {a: of(evaluation) for a, evaluation in evaluations.items()}
-            samples[kind] = once
+    scores: dict[str, dict[Architecture, Score]] = {}
+    samples: dict[str, int] = {}
+    evaluate = cache(partial(_evaluate, architectures=tuple(architectures), resources=resources))
+    own = [Supernet(run, config, data)] if config.search.needs_supernet else []
+    for name, (kind, supernets) in _supernet_scores(own, others).items():
+        evaluations = [evaluate(supernet, kind) for supernet in supernets]
+        scores[name] = {a: of(*(one[a] for one in evaluations)) for a in architectures}
+        samples[name] = sum(supernet.training_samples for supernet in supernets)
     short = _short_config(config)
     rungs = _train_shortly(short, data, architectures)
     for index, number in enumerate(short.search.rung_samples(len(data.supernet_train()))):
@@ -103,16 +125,23 @@ def score_architectures(
     )
 
 
+def _supernet_scores(
+    own: Sequence[Supernet], others: Sequence[Supernet]
+) -> dict[str, tuple[StatisticsName, Sequence[Supernet]]]:
+    """The scores by name: statistics, and the super-networks whose mean they are."""
+    kinds: tuple[StatisticsName, ...] = get_args(StatisticsName)
+    scores: dict[str, tuple[StatisticsName, Sequence[Supernet]]] = {}
+    scores |= {kind: (kind, own) for kind in kinds if own}
+    scores |= {other.name: ("recalibrated", [other]) for other in others}
+    if len(together := [*own, *others]) > 1:
+        scores[f"mean_of_{len(together)}"] = ("recalibrated", together)
+    return scores
+
+
 def fitness(config: Config, accuracy: float, spikes: float, reference: float) -> float:
     """The run's spike-aware fitness, with N_avg = `reference`."""
     exponent = config.search.spike_exponent
     return spike_aware_fitness(accuracy, spikes, spikes_reference=reference, spike_exponent=exponent)
-
-
-def _supernet_samples(supernet: SupernetResult, config: Config) -> int:
-    """Samples that the super-network was trained on, once for each path of a step."""
-    paths = num_paths(config.supernet.path_sampling, config.network.search_space())
-    return len(supernet.history) * supernet.num_train * paths
 
 
 def _mean_rank(
@@ -185,14 +214,15 @@ def _measure_one(config: Config, architecture: Architecture) -> AtInitialisation
 
 
 def _evaluate(
-    run: RunFolder,
-    config: Config,
-    data: RunData,
-    engine: EngineSpec,
+    supernet: Supernet,
+    statistics: StatisticsName,
     architectures: Sequence[Architecture],
     resources: Resources,
 ) -> dict[Architecture, Evaluation]:
     """Evaluations by architecture; those that any run has made already come from the evaluation cache."""
+    run, config, data = supernet.run, supernet.config, supernet.data
+    scored_with = replace(config, search=replace(config.search, statistics=statistics))
+    engine = choose_search_engine(scored_with, "cpu", data)
     sha256 = run.read_supernet().weights_sha256
     cache = None
     if config.search.cache:

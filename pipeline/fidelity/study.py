@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from pipeline.analysis.rank_fidelity import MEASURES, choices, rank_agreements, tau_ceiling
-from pipeline.config.tree import Config
+from pipeline.config.tree import Config, list_differences
 from pipeline.data import load_data
-from pipeline.fidelity.scores import fitness, score_architectures
+from pipeline.fidelity.scores import Supernet, fitness, score_architectures
 from pipeline.node_check import check_nodes
 from pipeline.ray.session import ray_session
 from pipeline.storage.fidelity_records import Estimate, Fidelity, Score, StudiedArchitecture
@@ -20,7 +21,14 @@ from snn.options import Range
 from snn.search_space import Architecture
 
 
-def study(run: RunFolder, config: Config, *, num_architectures: int, num_seeds: int) -> Fidelity:
+def study(
+    run: RunFolder,
+    config: Config,
+    *,
+    num_architectures: int,
+    num_seeds: int,
+    supernets: Sequence[RunFolder] = (),
+) -> Fidelity:
     """Studies a run whose search is finished, and writes fidelity.json.
 
     An interrupted study resumes, and a larger one keeps what a smaller one trained.
@@ -30,23 +38,27 @@ def study(run: RunFolder, config: Config, *, num_architectures: int, num_seeds: 
         config: Its settings, for this machine.
         num_architectures: How many to train, the search's choice and the run's other named ones included.
         num_seeds: Trainings of each, with the seeds 0, 1, ...
+        supernets: Further runs whose super-networks score the architectures too.
 
     Raises:
-        FileNotFoundError: The run's search is not finished.
-        ValueError: A number is out of range.
+        FileNotFoundError: The run's search is not finished, or a further run has no super-network.
+        ValueError: A number is out of range, or a further run is of another space or other data.
     """
     best = run.read_best().best.architecture
     drawn = draw(config, best, num_architectures)
     if expected := Range(1, 1000).expected(num_seeds):
         raise ValueError(f"--seeds must be {expected}, got {num_seeds}.")
     data, seeds = load_data(config), tuple(range(num_seeds))
+    others = [_other_supernet(other, config) for other in supernets]
+    if len({run.path.name, *(other.name for other in others)}) <= len(others):
+        raise ValueError("--supernets: the folders, this run's included, must have different names.")
     pool = Pool(run, config, data)
     pool.take_over(run)
     reference = run.read_best().spikes_reference
     with ray_session(config) as resources:
         if config.ray.address is not None:
             check_nodes(config)
-        scores = score_architectures(run, config, data, list(drawn), resources, reference)
+        scores = score_architectures(run, config, data, list(drawn), resources, reference, others)
         pool.train([(architecture, seed) for architecture in drawn for seed in seeds], resources)
     studied = tuple(
         _studied(config, label, architecture, scores.by_architecture[architecture], pool, seeds, reference)
@@ -64,6 +76,24 @@ def study(run: RunFolder, config: Config, *, num_architectures: int, num_seeds: 
     )
     run.write_fidelity(result)
     return result
+
+
+def _other_supernet(run: RunFolder, config: Config) -> Supernet:
+    """The super-network of a further run, checked to be of the same space and data."""
+    other = run.read_config().here(config.data.root)
+    differences = list_differences(_samples_and_space(other), _samples_and_space(config))
+    if differences:
+        raise ValueError(f"--supernets: '{run.path}' is a run of other data or another space:\n{differences}")
+    if not other.search.needs_supernet:
+        raise ValueError(f"--supernets: '{run.path}' searched by short trainings; it has no super-network.")
+    return Supernet(run, other, load_data(other))
+
+
+def _samples_and_space(config: Config) -> dict[str, Any]:
+    """The settings that the super-networks of one study share."""
+    own = ("network.moments", "data.train_fraction")
+    settings = config.identity().items()
+    return {k: v for k, v in settings if k.startswith(("data.", "network.")) and k not in own}
 
 
 def draw(config: Config, best: str, number: int) -> dict[Architecture, str]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.tree import Config, config_from_json, list_differences
-from pipeline.json_values import field_names, from_json, to_json
+from pipeline.config.tree import Config, list_differences, written_config
+from pipeline.json_values import from_json, to_json
 from pipeline.storage import names
 from pipeline.storage.curves import write_curves
 from pipeline.storage.evaluation_files import EvaluationFiles
@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 _START = "start a run with: python launch.py run NAME"
 _AGAIN = "give the command again that started the run"
+# What results of a search were made with beside the settings: the hash of the weights.
+_SUPERNET_FACT = "super-network"
 
 
 class RunFolder:
@@ -82,7 +84,7 @@ class RunFolder:
         if self.files.exists(names.CONFIG):
             there: dict[str, Mapping[str, Any]] = {f"Run folder '{self.path}'": self.read_config().identity()}
         else:
-            there = {f"Result '{self.shown(n)}'": self._sealed.made_with(n) for n in self._results()}
+            there = {f"Result '{self.shown(n)}'": self._settings_of(n) for n in self._results()}
         for what, settings in there.items():
             if differences := list_differences(settings, asked):
                 raise ValueError(
@@ -106,9 +108,7 @@ class RunFolder:
         advice = _AGAIN if self._results() else _START
         values = self._sealed.record(names.CONFIG, advice).values
         try:
-            config = config_from_json(dict(values))
-            if missing := field_names(to_json(config)) - field_names(values):
-                raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+            config = written_config(values)
         except ValueError as error:
             raise self._sealed.damaged(names.CONFIG, error, advice) from error
         self._identity = config.identity()
@@ -364,7 +364,12 @@ class RunFolder:
         settings = self._made_with()
         if settings.get("search.scoring", "supernet") != "supernet":
             return settings
-        return {**settings, "super-network": self.read_supernet().weights_sha256}
+        return {**settings, _SUPERNET_FACT: self.read_supernet().weights_sha256}
+
+    def _settings_of(self, result: str) -> Mapping[str, Any]:
+        """The settings that a result was made with, by its own account."""
+        made_with = self._sealed.made_with(result)
+        return {name: value for name, value in made_with.items() if name != _SUPERNET_FACT}
 
     def _write(self, name: str, record: Any) -> None:
         self.files.put(name, seal(Sealed(to_json(record), self._made_with())))

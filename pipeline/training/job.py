@@ -148,6 +148,7 @@ class _Training:
             loss=plan.loss,
             spike_penalty=plan.spike_penalty,
             average=plan.average,
+            shared_kernels=plan.shared_kernels,
             seed=plan.seed,
             device=self.device,
         )

@@ -26,6 +26,7 @@ class TrainingPlan:
         loss: Loss of the votes.
         spike_penalty: Weight of the firing rate in the loss.
         average: Decay of the moving average of the weights; 0 is none.
+        shared_kernels: Whether blocks of the super-network share kernels.
         checkpoint_every: Epochs between checkpoints.
     """
 
@@ -41,6 +42,7 @@ class TrainingPlan:
     loss: LossName
     spike_penalty: float
     average: float
+    shared_kernels: bool
     checkpoint_every: int
 
 
@@ -60,6 +62,7 @@ def plan_supernet(config: Config) -> TrainingPlan:
         loss=settings.loss,
         spike_penalty=settings.spike_penalty,
         average=settings.average,
+        shared_kernels=settings.shared_kernels,
         checkpoint_every=settings.checkpoint_every,
     )
 
@@ -80,5 +83,6 @@ def plan_retraining(config: Config, number: int, architecture: Architecture, see
         loss=settings.loss,
         spike_penalty=settings.spike_penalty,
         average=0.0,
+        shared_kernels=False,
         checkpoint_every=settings.checkpoint_every,
     )

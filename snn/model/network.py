@@ -20,7 +20,8 @@ from snn.model.blocks import (
     split_time,
 )
 from snn.model.neuron import SpikingNeuron
-from snn.options import NeuronName
+from snn.model.stepwise_norm import normalise_stepwise
+from snn.options import MomentsName, NeuronName
 from snn.search_space import Architecture, Backbone, SearchedLayer
 
 VOTERS_PER_CLASS = 10
@@ -43,6 +44,7 @@ class SpikingNetwork(nn.Module):
         num_classes: K, number of classes.
         time_steps: T, number of time steps for which a static image is presented.
         neuron: Neuron model; `v_threshold` and `init_tau` are its parameters.
+        moments: Whether batch norm, in training, takes its moments over the sequence or at each time step.
 
     Raises:
         ValueError: T is below 1, the input is too small for the backbone, or `candidates` and the backbone
@@ -60,6 +62,7 @@ class SpikingNetwork(nn.Module):
         neuron: NeuronName = "PLIF",
         v_threshold: float = 1.0,
         init_tau: float = 2.0,
+        moments: MomentsName = "sequence",
     ) -> None:
         super().__init__()
         if time_steps < 1:
@@ -111,6 +114,9 @@ class SpikingNetwork(nn.Module):
             features *= head_size[0] * head_size[1]
         self.head = nn.Linear(features, VOTERS_PER_CLASS * num_classes, bias=False)
         self.head_neuron = make_neuron()
+        self.moments = moments
+        if moments == "time_step":
+            normalise_stepwise(self, time_steps)
 
     def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
         """Votes of each class at each time step, [T, N, K] in [0, 1].
@@ -127,9 +133,13 @@ class SpikingNetwork(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Spikes of the stem, [T, N, C, H, W]."""
-        if x.dim() == 4:
+        if x.dim() == 4 and self.training and self.moments == "time_step":
+            current = self.stem.conv(x)
+            repeated = current.expand(self.time_steps, *current.shape)
+            spikes: Tensor = self.stem_neuron(over_time(self.stem.norm, repeated))
+        elif x.dim() == 4:
             current = self.stem(x)
-            spikes: Tensor = self.stem_neuron(current.expand(self.time_steps, *current.shape))
+            spikes = self.stem_neuron(current.expand(self.time_steps, *current.shape))
         else:
             spikes = self.stem_neuron(over_time(self.stem, x))
         for name, part in self.stem_reduction.items():

@@ -46,9 +46,9 @@ def measure_at_initialisation(
     Args:
         network: With its initial weights.
         architecture: The path through it.
-        inputs: [N, ...] a batch of at least two samples.
+        inputs: At least two images [N, C, H, W] or event samples [T, N, C, H, W].
     """
-    number = len(inputs)
+    number = inputs.shape[-4]
     kernel, operations = torch.zeros(number, number, dtype=torch.float64), 0.0
 
     def add_kernel(_module: nn.Module, _inputs: Any, spikes: Tensor) -> None:

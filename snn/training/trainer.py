@@ -23,6 +23,7 @@ from snn.options import LossName, Schedule
 from snn.search_space import Architecture
 from snn.training.losses import LOSSES
 from snn.training.paths import NextPaths
+from snn.training.shared_kernels import SharedKernels
 
 
 class TrainingDiverged(RuntimeError):
@@ -56,6 +57,7 @@ class Trainer:
         loss: Loss of the votes; the paper's is "mse".
         spike_penalty: Weight of the firing rate, in [0, 1], that is added to the loss.
         average: Decay of the exponential moving average of the weights over the steps, in [0, 1); 0 is none.
+        shared_kernels: Whether blocks that differ only in the size of their kernels share them.
         seed: Seed of the sample order, the augmentation and the paths.
         device: The device that holds the network.
     """
@@ -73,6 +75,7 @@ class Trainer:
         loss: LossName = "mse",
         spike_penalty: float = 0.0,
         average: float = 0.0,
+        shared_kernels: bool = False,
         seed: int,
         device: torch.device,
     ) -> None:
@@ -91,6 +94,7 @@ class Trainer:
         self.order = np.random.Generator(np.random.PCG64(seed))
         self.augmentation = torch.Generator().manual_seed(seed)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
+        self.shared_kernels = SharedKernels(network) if shared_kernels else None
         self.averaged: AveragedModel | None = None
         if average:
             self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(average))
@@ -162,7 +166,11 @@ class Trainer:
         paths, inputs = self.next_paths(self.rng), to_memory_format(inputs)
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.stack([self._add_gradients(path, inputs, labels) for path in paths])
+        if self.shared_kernels is not None:
+            self.shared_kernels.collect()
         self.optimizer.step()
+        if self.shared_kernels is not None:
+            self.shared_kernels.hand_out()
         if self.averaged is not None:
             self.averaged.update_parameters(self.network)
         return sums.mean(0)
