@@ -22,7 +22,7 @@ from pipeline.config.named import CONFIGS, configs_table, named_config
 from pipeline.config.tree import Config
 from pipeline.console import run_command, say
 
-RunDir = Annotated[Path, Positional, arg(metavar="RUN_DIR", help="Folder of the run.")]
+RunDir = Annotated[str, Positional, arg(metavar="RUN_DIR", help="Folder of the run, or its URI (s3://...).")]
 DataRoot = Annotated[Path | None, arg(name="data.root", aliases=["--data-root"], help="Data sets, if moved.")]
 ConfigName = Annotated[str, arg(metavar="NAME", help="Config whose data set and settings are used.")]
 Settings = Annotated[Config, arg(name="")]
@@ -33,17 +33,21 @@ class Run:
     """All stages with the settings of a config; an interrupted run resumes."""
 
     settings: Settings
-    run_dir: Path
-    """Folder of the run; a run that exists resumes."""
-    reuse_supernet: Path | None = None
-    """Folder of a run with the same data, network and training, whose super-network is used."""
+    run_dir: str
+    """Folder of the run, or its URI (s3://..., gs://..., az://...); a run that exists resumes."""
+    storage: str | None = None
+    """Folder or URI below which the run is kept by its config's name, instead of --run-dir."""
+    reuse_supernet: str | None = None
+    """A run with the same data, network and training, whose super-network is used."""
 
     def run(self) -> None:
         from pipeline.run import run_all
+        from pipeline.storage.location import join
         from pipeline.storage.run_folder import RunFolder
 
         supernet = None if self.reuse_supernet is None else RunFolder(self.reuse_supernet)
-        run_all(RunFolder(self.run_dir), self.settings.here(), supernet)
+        location = self.run_dir if self.storage is None else join(self.storage, self.settings.name)
+        run_all(RunFolder(location), self.settings.here(), supernet)
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,15 @@ class Transfer:
     settings: Settings
     architecture: str = "best"
     """`best`, the choice of the run's search, or the name or text of an architecture."""
-    run_dir: Path | None = None
-    """Folder of the new run; by default RUN_DIR/transfer/NAME-ARCHITECTURE."""
+    run_dir: str | None = None
+    """Folder or URI of the new run; by default RUN_DIR/transfer/NAME-ARCHITECTURE."""
 
     def run(self) -> None:
         from pipeline.run import run_transfer
+        from pipeline.storage.location import join
         from pipeline.storage.run_folder import RunFolder
 
-        target = self.run_dir or self.source / "transfer" / f"{self.on}-{self.architecture}"
+        target = self.run_dir or join(self.source, "transfer", f"{self.on}-{self.architecture}")
         run_transfer(RunFolder(self.source), self.architecture, RunFolder(target), self.settings.here())
 
 
@@ -136,7 +141,7 @@ class Fidelity:
     """Architectures to train: those that the run names, the others drawn at random."""
     seeds: int = 2
     """Trainings of each, with the seeds 0, 1, ..."""
-    supernets: tuple[Path, ...] = ()
+    supernets: tuple[str, ...] = ()
     """Further runs with super-networks of the same space and data, trained otherwise or with other seeds:
     each is a score by the name of its folder, and the mean of all is one."""
     data_root: DataRoot = None
@@ -202,7 +207,7 @@ def read(arguments: list[str]) -> Any:
     # Read first, because the settings of the config that these flags name are the defaults of other flags.
     (on, config), _ = tyro.cli(_config_names, args=arguments, return_unknown_args=True, add_help=False)
     todo: Any = tyro.MISSING
-    runs = {name: Run(settings, Path("runs") / name) for name, settings in CONFIGS.items()}
+    runs = {name: Run(settings, f"runs/{name}") for name, settings in CONFIGS.items()}
     commands: dict[str, Any] = {
         "demo": runs["demo"],
         "run": _choice(runs, {name: f"On {run.settings.data.dataset}." for name, run in runs.items()})(todo),

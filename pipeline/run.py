@@ -13,6 +13,7 @@ import torch
 from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.data import load_data
+from pipeline.driving import driving
 from pipeline.environment import describe_environment, list_changes
 from pipeline.formats import duration, percent
 from pipeline.networks import load_supernet
@@ -37,9 +38,10 @@ def run_all(run: RunFolder, config: Config, supernet: RunFolder | None = None) -
         config: Its settings.
         supernet: Run whose finished super-network is used instead of training one.
     """
-    open_run(run, config, supernet)
-    _run_stages(list(STAGES.values()), run, config)
-    run_report(run)
+    with driving(run):
+        open_run(run, config, supernet)
+        _run_stages(list(STAGES.values()), run, config)
+        run_report(run)
 
 
 def run_stage(name: str, run: RunFolder, config: Config) -> None:
@@ -47,7 +49,8 @@ def run_stage(name: str, run: RunFolder, config: Config) -> None:
     if name == "report":
         run_report(run)
     else:
-        _run_stages([STAGES[name]], run, config)
+        with driving(run):
+            _run_stages([STAGES[name]], run, config)
 
 
 def open_run(
@@ -215,9 +218,10 @@ def run_transfer(source: RunFolder, text: str, run: RunFolder, config: Config) -
     architecture = source.chosen_architecture() if text == "best" else text
     config.network.parse_architecture(architecture)
     config = replace(config, retrain=replace(config.retrain, architectures=(architecture,)))
-    open_run(run, config)
-    run_stage("retrain", run, config)
-    run_report(run)
+    with driving(run):
+        open_run(run, config)
+        _run_stages([STAGES["retrain"]], run, config)
+        run_report(run)
 
 
 def run_report(run: RunFolder) -> None:
@@ -234,15 +238,16 @@ def run_import(run: RunFolder, config: Config, checkpoint: Path) -> None:
     """
     if run.has_supernet():
         raise ValueError(
-            f"Run folder '{run.path}' has a super-network already (source: {run.read_supernet().source}); "
+            f"Run folder '{run}' has a super-network already (source: {run.read_supernet().source}); "
             "choose another folder for the imported one."
         )
-    open_run(run, config, checkpoint=checkpoint)
+    with driving(run):
+        open_run(run, config, checkpoint=checkpoint)
     result = run.read_supernet()
     say(
         f"imported {checkpoint.name}: {result.num_parameters:,} parameters, "
         f"spikes_reference {result.spikes_reference:,.0f} (measured on D_val)\n"
-        f"continue with: python launch.py search {run.path}"
+        f"continue with: python launch.py search {run}"
     )
 
 
@@ -261,7 +266,7 @@ def evaluate(run: RunFolder, config: Config, text: str) -> None:
     config.network.search_space().index(architecture)  # raises unless the super-network has its blocks
     if not config.search.needs_supernet:
         raise ValueError(
-            f"Run '{run.path}' has no super-network to evaluate with, as its search.scoring is "
+            f"Run '{run}' has no super-network to evaluate with, as its search.scoring is "
             f"'{config.search.scoring}'; its table holds what was measured."
         )
     supernet = run.read_supernet()

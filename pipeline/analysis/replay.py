@@ -43,7 +43,7 @@ def replay_run(
     space = config.network.search_space()
     if not holds_whole_space(rows, space):
         raise ValueError(
-            f"'{run.path}' holds {len(rows):,} evaluations of {len(space):,} architectures; a replay needs "
+            f"'{run}' holds {len(rows):,} evaluations of {len(space):,} architectures; a replay needs "
             "a finished run with --search.algorithm exhaustive"
         )
     reference = chosen.spikes_reference

@@ -133,7 +133,7 @@ def trained_subject(run: RunFolder, data_root: Path | None = None) -> Subject:
         config = replace(config, data=replace(config.data, root=data_root))
     data = load_data(config)
     network = load_supernet(run, config.network, data)
-    source = f"super-network and data of '{run.path}'"
+    source = f"super-network and data of '{run}'"
     return _subject(config, network, data, source, generated=False)
 
 

@@ -49,7 +49,7 @@ class Supernet:
     @property
     def name(self) -> str:
         """The name of its score: its folder's."""
-        return self.run.path.resolve().name
+        return self.run.name
 
     @property
     def training_samples(self) -> int:
@@ -105,7 +105,7 @@ def score_architectures(
         scores[name] = {a: of(*(one[a] for one in evaluations)) for a in architectures}
         samples[name] = sum(supernet.training_samples for supernet in supernets)
     short = _short_config(config)
-    rungs = _train_shortly(short, data, architectures)
+    rungs = _train_shortly(run, short, data, architectures)
     for index, number in enumerate(short.search.rung_samples(len(data.supernet_train()))):
         name = f"trained_{number}"
         scores[name] = {a: of(rungs[a][index]) for a in architectures}
@@ -164,14 +164,14 @@ def _short_config(config: Config) -> Config:
 
 
 def _train_shortly(
-    config: Config, data: RunData, architectures: Sequence[Architecture]
+    run: RunFolder, config: Config, data: RunData, architectures: Sequence[Architecture]
 ) -> dict[Architecture, tuple[Rung, ...]]:
     """The rungs of each architecture; those that a study has measured already come from the cache."""
     engine, cache = choose_search_engine(config, "cpu", data), None
     if config.search.cache:
         cpu = find_cpu()
         sha256 = training_hash(config, data, cpu)
-        cache = open_cache(config, data, weights_sha256=sha256, engine=engine.identity(cpu))
+        cache = open_cache(run, config, data, weights_sha256=sha256, engine=engine.identity(cpu))
     known = {} if cache is None else cache.read()
     done = {a: row.rungs for a in architectures if (row := known.get(str(a)))}
     task = ray.remote(_train_one).options(num_cpus=config.threads_per_worker)
@@ -226,7 +226,7 @@ def _evaluate(
     sha256 = run.read_supernet().weights_sha256
     cache = None
     if config.search.cache:
-        cache = open_cache(config, data, weights_sha256=sha256, engine=engine.identity(find_cpu()))
+        cache = open_cache(run, config, data, weights_sha256=sha256, engine=engine.identity(find_cpu()))
     known = {} if cache is None else cache.read()
     done = {a: e for a in architectures if (row := known.get(str(a))) and (e := row.evaluation)}
     todo = sorted((a for a in architectures if a not in done), key=str)  # equal prefixes side by side

@@ -50,7 +50,7 @@ def study(
         raise ValueError(f"--seeds must be {expected}, got {num_seeds}.")
     data, seeds = load_data(config), tuple(range(num_seeds))
     others = [_other_supernet(other, config) for other in supernets]
-    if len({run.path.name, *(other.name for other in others)}) <= len(others):
+    if len({run.name, *(other.name for other in others)}) <= len(others):
         raise ValueError("--supernets: the folders, this run's included, must have different names.")
     pool = Pool(run, config, data)
     pool.take_over(run)
@@ -83,9 +83,9 @@ def _other_supernet(run: RunFolder, config: Config) -> Supernet:
     other = run.read_config().here(config.data.root)
     differences = list_differences(_samples_and_space(other), _samples_and_space(config))
     if differences:
-        raise ValueError(f"--supernets: '{run.path}' is a run of other data or another space:\n{differences}")
+        raise ValueError(f"--supernets: '{run}' is a run of other data or another space:\n{differences}")
     if not other.search.needs_supernet:
-        raise ValueError(f"--supernets: '{run.path}' searched by short trainings; it has no super-network.")
+        raise ValueError(f"--supernets: '{run}' searched by short trainings; it has no super-network.")
     return Supernet(run, other, load_data(other))
 
 

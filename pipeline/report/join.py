@@ -48,7 +48,7 @@ def join_report(run: RunFolder) -> Report:
     search = join_search(config, supernet, result, rows)
     provenance = _provenance(run, config, supernet)
     report = Report(
-        run=run.path.resolve().name,
+        run=run.name,
         config_name=config.name,
         stages=Stages(
             supernet=Stage(supernet is not None, no_supernet, needed=config.search.needs_supernet),
@@ -100,7 +100,7 @@ def _retrain_stage(run: RunFolder, config: Config, results: Sequence[RetrainResu
     if num_done == len(planned):
         return Stage(True, "")
     text = f"{num_done} of {len(planned)} networks are retrained; go on with: "
-    return Stage(False, f"{text}python launch.py retrain {run.path}")
+    return Stage(False, f"{text}python launch.py retrain {run}")
 
 
 def _costs(

@@ -1,24 +1,25 @@
 """A cache of the evaluations of all runs of a user.
 
-Its key is all that evaluations depend on: weights, data, network and engine. Each trial writes a new Parquet
-file under a temporary name and renames it; existing files are never changed.
+Its key is all that evaluations depend on: weights, data, network and engine. Each trial adds a Parquet file;
+existing files are never changed.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.config.identity import identity_of
 from pipeline.config.tree import Config
 from pipeline.data import RunData
 from pipeline.storage.evaluations import from_parquet, to_parquet
-from pipeline.storage.files import Files, LocalFiles, read_bytes
+from pipeline.storage.files import Files, read_bytes
+from pipeline.storage.location import join, open_files, shared_cache
 from pipeline.storage.records import EvaluationRow
-from snn.user_cache import user_cache
+from pipeline.storage.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -69,11 +70,11 @@ class EvaluationCache:
 
 
 def open_cache(
-    config: Config, data: RunData, *, weights_sha256: str, engine: Mapping[str, Any]
+    run: RunFolder, config: Config, data: RunData, *, weights_sha256: str, engine: Mapping[str, Any]
 ) -> EvaluationCache:
-    """The cache of a run's search, in the user's cache folder; the arguments are those of `cache_key`."""
+    """The cache of a run's search, where runs beside it have theirs; for the arguments see `cache_key`."""
     key = cache_key(config, data, weights_sha256=weights_sha256, engine=engine)
-    return EvaluationCache(LocalFiles(user_cache() / "evaluations" / key), key)
+    return EvaluationCache(open_files(join(shared_cache(run.location), "evaluations", key)), key)
 
 
 def cache_key(config: Config, data: RunData, *, weights_sha256: str, engine: Mapping[str, Any]) -> str:
@@ -93,7 +94,7 @@ def cache_key(config: Config, data: RunData, *, weights_sha256: str, engine: Map
         "calibration": hashlib.sha256(calibration.tobytes()).hexdigest(),
         "dataset": config.data.dataset,
         "event_values": config.data.event_values,
-        "network": dataclasses.asdict(config.network),
+        "network": identity_of(config.network),
         "engine": dict(engine),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

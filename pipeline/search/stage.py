@@ -133,7 +133,7 @@ def _prepare(run: RunFolder, config: Config, resources: Resources) -> _Prepared:
     cache = None
     if config.search.cache:
         identity = engine.identity(device)
-        cache = open_cache(config, data, weights_sha256=weights_sha256, engine=identity)
+        cache = open_cache(run, config, data, weights_sha256=weights_sha256, engine=identity)
     known = {} if cache is None else cache.read()
     known |= {row.architecture: row for row in run.read_evaluations() if not row.error}
     return _Prepared(weights_sha256, algorithm, data, device, engine, cache, known)

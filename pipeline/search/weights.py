@@ -76,6 +76,7 @@ def start_weights_holder(files: Files, file: str, sha256: str, *, name: str) -> 
     Raises:
         ValueError: The file does not have the hash.
     """
+    files.flush()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = (
         ray.remote(WeightsHolder)

@@ -40,6 +40,13 @@ class Files(Protocol):
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""
 
+    def flush(self) -> None:
+        """Returns when other processes see all that was written.
+
+        Raises:
+            OSError: Something could not be written.
+        """
+
 
 class LocalFiles:
     """Files below a folder of the local file system (or of one mounted there).
@@ -88,6 +95,9 @@ class LocalFiles:
 
     def exists(self, name: str) -> bool:
         return (self.root / name).exists()
+
+    def flush(self) -> None:
+        """Nothing waits."""
 
 
 def read_bytes(files: Files, name: str) -> bytes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.config.tree import list_differences
 from pipeline.json_values import from_json
 from pipeline.storage.evaluations import EvaluationTable, from_parquet
 from pipeline.storage.files import Files, read_bytes, read_weights
+from pipeline.storage.location import join
 from pipeline.storage.sealed import Sealed, unseal, unseal_bytes
 
 _T = TypeVar("_T")
@@ -23,12 +23,12 @@ class SealedFiles:
         folder: The folder, as it is shown to people.
     """
 
-    def __init__(self, files: Files, folder: Path) -> None:
+    def __init__(self, files: Files, folder: str) -> None:
         self.files = files
         self.folder = folder
 
     def shown(self, name: str) -> str:
-        return str(self.folder / name)
+        return join(self.folder, name)
 
     def record(self, name: str, advice: str) -> Sealed:
         """A sealed JSON file.

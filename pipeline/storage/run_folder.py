@@ -22,7 +22,8 @@ from pipeline.storage.evaluation_files import EvaluationFiles
 from pipeline.storage.evaluations import flat, from_flat
 from pipeline.storage.examples import examples_from_npz, examples_to_npz
 from pipeline.storage.fidelity_records import Fidelity
-from pipeline.storage.files import Files, LocalFiles, read_bytes, sha256_of
+from pipeline.storage.files import Files, read_bytes, sha256_of
+from pipeline.storage.location import is_uri, join, open_files
 from pipeline.storage.origin import SealedFiles
 from pipeline.storage.records import (
     ClusterSample,
@@ -53,17 +54,17 @@ class RunFolder:
     """Writes and reads the files of one run.
 
     Args:
-        path: The folder, as it is shown to people.
-        files: Where the files are; by default below `path` on the local file system.
+        location: A folder, or a URI of an object store.
+        files: Where the files are, if not there.
 
     Attributes:
         num_stored: Evaluations stored through this object.
     """
 
-    def __init__(self, path: Path, files: Files | None = None) -> None:
-        self.path = Path(path)
-        self.files: Files = files or LocalFiles(self.path)
-        self._sealed = SealedFiles(self.files, self.path)
+    def __init__(self, location: str | Path, files: Files | None = None) -> None:
+        self.location = str(location)
+        self.files = files or open_files(self.location)
+        self._sealed = SealedFiles(self.files, self.location)
         self._evaluations = EvaluationFiles(self._sealed)
         self._identity: Mapping[str, Any] | None = None  # of the settings, once known to be the folder's
         self._draws_curves = True
@@ -71,7 +72,21 @@ class RunFolder:
 
     def shown(self, name: str) -> str:
         """A file's name as it is shown to people."""
-        return str(self.path / name)
+        return join(self.location, name)
+
+    def __str__(self) -> str:
+        return self.location
+
+    @property
+    def name(self) -> str:
+        """The last part of its location."""
+        location = self.location if is_uri(self.location) else str(self.path.resolve())
+        return location.rstrip("/").rpartition("/")[2]
+
+    @property
+    def path(self) -> Path:
+        """The folder, of a run that is not in an object store."""
+        return Path(self.location)
 
     def check(self, config: Config) -> None:
         """Checks that the folder is new or was made with the same settings.
@@ -82,7 +97,7 @@ class RunFolder:
         """
         asked = config.identity()
         if self.files.exists(names.CONFIG):
-            there: dict[str, Mapping[str, Any]] = {f"Run folder '{self.path}'": self.read_config().identity()}
+            there: dict[str, Mapping[str, Any]] = {f"Run folder '{self}'": self.read_config().identity()}
         else:
             there = {f"Result '{self.shown(n)}'": self._settings_of(n) for n in self._results()}
         for what, settings in there.items():
@@ -172,7 +187,7 @@ class RunFolder:
         self._write(names.SUPERNET, result)
 
     def read_supernet(self) -> SupernetResult:
-        advice = f"train it with: python launch.py train-supernet {self.path}"
+        advice = f"train it with: python launch.py train-supernet {self}"
         return self._sealed.read(names.SUPERNET, SupernetResult, advice, self._made_with())
 
     def write_supernet_weights(self, weights: Mapping[str, Tensor]) -> str:
@@ -240,7 +255,7 @@ class RunFolder:
         self.files.put(names.BEST, seal(Sealed(values, self._searched_with())))
 
     def read_best(self) -> SearchResult:
-        advice = f"search with: python launch.py search {self.path}"
+        advice = f"search with: python launch.py search {self}"
         sealed = self._sealed.record(names.BEST, advice)
         try:
             best = to_json(from_flat(sealed.values["best"]))
@@ -303,7 +318,7 @@ class RunFolder:
         self._write(names.metrics_of(number), replace(result, weights_sha256=sha256))
 
     def read_retrained(self, number: int) -> RetrainResult:
-        advice = f"retrain with: python launch.py retrain {self.path}"
+        advice = f"retrain with: python launch.py retrain {self}"
         return self._sealed.read(names.metrics_of(number), RetrainResult, advice, self._made_with())
 
     def retrained_weights(self, number: int) -> bytes:
@@ -323,7 +338,7 @@ class RunFolder:
         """The results of a replay of search algorithms; empty if there was none."""
         if not self.files.exists(names.REPLAY):
             return []
-        advice = f"replay with: python launch.py replay {self.path}"
+        advice = f"replay with: python launch.py replay {self}"
         return list(self._sealed.read(names.REPLAY, _Replay, advice, self._made_with()).results)
 
     def write_fidelity(self, result: Fidelity) -> None:
@@ -333,7 +348,7 @@ class RunFolder:
         """The study of rank fidelity; None if there was none."""
         if not self.files.exists(names.FIDELITY):
             return None
-        advice = f"study again with: python launch.py fidelity {self.path}"
+        advice = f"study again with: python launch.py fidelity {self}"
         return self._sealed.read(names.FIDELITY, Fidelity, advice, self._made_with())
 
     def write_report(self, report: Mapping[str, Any], page: str) -> None:

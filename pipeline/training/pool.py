@@ -11,12 +11,12 @@ from pipeline.config.search import SearchConfig
 from pipeline.config.tree import Config, SupernetConfig
 from pipeline.data import RunData
 from pipeline.ray.session import Resources
+from pipeline.storage.location import join, shared_cache
 from pipeline.storage.records import RetrainResult
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.children import train_children
 from pipeline.training.plan import plan_retraining
 from snn.search_space import Architecture
-from snn.user_cache import user_cache
 
 
 class Pool:
@@ -32,8 +32,8 @@ class Pool:
         self.config = _without_search(config)
         facts = {**self.config.identity(), "data": [data.train.fingerprint, data.test.fingerprint]}
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-        parent = user_cache() if config.search.cache else run.path
-        self.folder = RunFolder(parent / "retrained-pool" / key)
+        parent = shared_cache(run.location) if config.search.cache else run.location
+        self.folder = RunFolder(join(parent, "retrained-pool", key))
         self.folder.check(self.config)
         self.folder.write_config(self.config)
 

@@ -180,12 +180,12 @@ def reuse_supernet(run: RunFolder, data: RunData, source: RunFolder) -> None:
     )
     if differences:
         raise ValueError(
-            f"The super-network of '{source.path}' was trained with other settings:\n{differences}\n"
+            f"The super-network of '{source}' was trained with other settings:\n{differences}\n"
             "Use the same settings, or train a super-network by leaving --reuse-supernet out."
         )
     run.copy_supernet_weights(source)
-    run.write_supernet(replace(result, source=f"trained in {source.path}"))
-    say(f"super-network taken from {source.path}")
+    run.write_supernet(replace(result, source=f"trained in {source}"))
+    say(f"super-network taken from {source}")
 
 
 def _identity(config: Config, fingerprint: str) -> dict[str, Any]:

@@ -1,0 +1,37 @@
+"""Where runs and caches are: folders, or prefixes of an object store given by a URI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.storage.files import Files, LocalFiles
+from snn.user_cache import user_cache
+
+
+def is_uri(location: str) -> bool:
+    """Whether a location is in an object store."""
+    return "://" in location
+
+
+def open_files(location: str) -> Files:
+    """The files at a location.
+
+    Raises:
+        ValueError: A URI that no storage here understands.
+    """
+    if not is_uri(location):
+        return LocalFiles(Path(location))
+    from pipeline.storage.objects import ObjectFiles
+    from pipeline.storage.queued import QueuedFiles
+
+    return QueuedFiles(ObjectFiles(location))
+
+
+def join(location: str, *names: str) -> str:
+    """A location below another one."""
+    return "/".join([location.rstrip("/") or "/", *names]) if names else location
+
+
+def shared_cache(location: str) -> str:
+    """Where runs keep what they share: beside them in a store, otherwise in the user's cache."""
+    return join(location.rstrip("/").rpartition("/")[0], "cache") if is_uri(location) else str(user_cache())

@@ -1,0 +1,222 @@
+"""Writes to a store that may be slow or away: they wait on the local disk, in order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase, BytesIO
+from typing import Any
+
+from pipeline.storage.files import LocalFiles, read_bytes
+from pipeline.storage.lease import Lease
+from pipeline.storage.objects import ObjectFiles, StoreAway
+from snn.user_cache import user_cache
+
+logger = logging.getLogger(__name__)
+
+# At the end of a command, and after an error or a signal: how long it waits for a store that is away.
+SECONDS_AT_END = 120.0
+SECONDS_AFTER_ERROR = 2.0
+_SECONDS_BETWEEN_TRIES = 1.0
+
+
+class QueuedFiles:
+    """Files of an object store for a run; implements `pipeline.storage.files.Files`.
+
+    While a driver holds the run (`queueing`), a thread writes in the order of the calls, so that the last
+    file of a stage is still the last one; this object reads what it has yet to write. What waits is kept in
+    the user's cache and survives the process. Otherwise writes are immediate.
+
+    Args:
+        files: The store.
+    """
+
+    def __init__(self, files: ObjectFiles) -> None:
+        self.store = files
+        key = hashlib.sha256(str(files).encode()).hexdigest()[:16]
+        self.kept = LocalFiles(user_cache() / "unwritten" / key)
+        self._changed = threading.Condition()
+        self._waiting: dict[str, str] = {}  # names by the name of the kept file, in order
+        self._driver: str | None = None
+        self._number = 0
+        self._failure: OSError | None = None
+        self._away = False
+
+    def __str__(self) -> str:
+        return str(self.store)
+
+    def __reduce__(self) -> tuple[type[QueuedFiles], tuple[ObjectFiles]]:
+        return QueuedFiles, (self.store,)
+
+    def open(self, name: str) -> BufferedIOBase:
+        with self._changed:
+            if (kept := self._latest(name)) is not None:
+                header, data = _unpacked(read_bytes(self.kept, kept))
+                if header["deleted"]:
+                    raise FileNotFoundError(f"'{self}/{name}' does not exist.")
+                return BytesIO(data)
+        return self.store.open(name)
+
+    def put(self, name: str, data: bytes) -> None:
+        if self._driver is None:
+            self.store.put(name, data)
+        else:
+            self._keep(name, data, deleted=False)
+
+    def delete(self, name: str) -> None:
+        if self._driver is None:
+            self.store.delete(name)
+        else:
+            self._keep(name, b"", deleted=True)
+
+    def list(self, folder: str) -> list[str]:
+        prefix = folder.rstrip("/") + "/" if folder else ""
+        with self._changed:
+            waiting = {name: self._is_deleted(name) for name in {*self._waiting.values()}}
+        names = {*self.store.list(folder), *(name for name in waiting if name.startswith(prefix))}
+        return sorted(name for name in names if not waiting.get(name))
+
+    def exists(self, name: str) -> bool:
+        with self._changed:
+            if self._latest(name) is not None:
+                return not self._is_deleted(name)
+        return self.store.exists(name)
+
+    def flush(self) -> None:
+        with self._changed:
+            while self._waiting and self._failure is None:
+                self._changed.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    @contextmanager
+    def queueing(self, lease: Lease, before: Lease | None) -> Iterator[None]:
+        """Writes in a thread during the block, and first what an earlier driver of this machine kept.
+
+        That is dropped if another driver has worked on the run since.
+
+        Args:
+            lease: Of this driver.
+            before: The lease before it.
+
+        Raises:
+            OSError: At the end, something could not be written; it stays kept, and the message says where.
+        """
+        self._driver = lease.driver
+        self._take_over(before)
+        ended = threading.Event()
+        writer = threading.Thread(target=self._write, args=(ended,), daemon=True)
+        writer.start()
+        try:
+            yield
+        except BaseException:
+            self._end(writer, ended, SECONDS_AFTER_ERROR)
+            raise
+        self._end(writer, ended, SECONDS_AT_END)
+        if self._waiting:
+            raise OSError(
+                f"{len(self._waiting):,} files could not be written to '{self}' and are kept in "
+                f"'{self.kept}': give the same command again on this machine when the storage can be reached"
+                f". {self._failure or ''}"
+            )
+
+    def _end(self, writer: threading.Thread, ended: threading.Event, seconds: float) -> None:
+        """Waits until everything is written, for a store that is away not for ever."""
+        end = time.monotonic() + seconds
+        with self._changed:
+            while self._waiting and self._failure is None and (not self._away or time.monotonic() < end):
+                self._changed.wait(0.2)
+            ended.set()
+            self._changed.notify_all()
+        writer.join(timeout=1)  # what it is about to write stays kept
+        self._driver = None
+
+    def _take_over(self, before: Lease | None) -> None:
+        kept = self.kept.list("")
+        headers = {name: _unpacked(read_bytes(self.kept, name))[0] for name in kept}
+        ours = before is not None and all(h["driver"] == before.driver for h in headers.values())
+        for name in kept:
+            if not ours:
+                self.kept.delete(name)
+        if kept and not ours:
+            logger.warning(
+                "%d files that could not be written to '%s' earlier are dropped: another driver has worked "
+                "on it since",
+                len(kept),
+                self,
+            )
+        elif kept:
+            logger.warning("%d files that could not be written to '%s' earlier are written", len(kept), self)
+            with self._changed:
+                self._waiting |= {name: headers[name]["name"] for name in kept}
+                self._number = 1 + int(kept[-1])
+
+    def _keep(self, name: str, data: bytes, *, deleted: bool) -> None:
+        if self._failure is not None:
+            raise self._failure
+        header = {"driver": self._driver, "name": name, "deleted": deleted}
+        with self._changed:
+            kept = f"{self._number:09d}"
+            self._number += 1
+            self.kept.put(kept, json.dumps(header).encode() + b"\n" + data)
+            self._waiting[kept] = name
+            self._changed.notify_all()
+
+    def _write(self, ended: threading.Event) -> None:
+        """The thread: writes what waits, the oldest first."""
+        while True:
+            with self._changed:
+                while not self._waiting and not ended.is_set():
+                    self._changed.wait()
+                if ended.is_set():
+                    return
+                kept = next(iter(self._waiting))
+                header, data = _unpacked(read_bytes(self.kept, kept))
+            try:
+                if header["deleted"]:
+                    self.store.delete(header["name"])
+                else:
+                    self.store.put(header["name"], data)
+            except StoreAway as error:
+                self._say_away(error)
+                ended.wait(_SECONDS_BETWEEN_TRIES)
+            except OSError as error:
+                with self._changed:
+                    self._failure = error
+                    self._changed.notify_all()
+                return
+            else:
+                self._wrote(kept)
+
+    def _wrote(self, kept: str) -> None:
+        with self._changed:
+            del self._waiting[kept]
+            self.kept.delete(kept)
+            self._changed.notify_all()
+            left = len(self._waiting)
+        if self._away:
+            self._away = False
+            logger.warning("'%s' can be reached again; %d files are written now", self, left)
+
+    def _say_away(self, error: StoreAway) -> None:
+        if not self._away:
+            self._away = True
+            logger.warning("%s What is written from now on is kept in '%s' meanwhile.", error, self.kept)
+
+    def _latest(self, name: str) -> str | None:
+        """The kept file with what was last written under a name, if that waits."""
+        return next((kept for kept, other in reversed(self._waiting.items()) if other == name), None)
+
+    def _is_deleted(self, name: str) -> bool:
+        kept = self._latest(name)
+        return kept is not None and bool(_unpacked(read_bytes(self.kept, kept))[0]["deleted"])
+
+
+def _unpacked(data: bytes) -> tuple[dict[str, Any], bytes]:
+    header, _, content = data.partition(b"\n")
+    return json.loads(header), content
