@@ -149,21 +149,23 @@ class Fidelity:
     """Ray cluster to join ('auto', ray://...), if another than before."""
 
     def run(self) -> None:
+        from pipeline.driving import driving
         from pipeline.fidelity import fidelity_table, study
         from pipeline.run import run_report
         from pipeline.storage.run_folder import RunFolder
 
         folder = RunFolder(self.run_dir)
         config = folder.read_config().here(self.data_root, self.address)
-        result = study(
-            folder,
-            config,
-            num_architectures=self.architectures,
-            num_seeds=self.seeds,
-            supernets=[RunFolder(path) for path in self.supernets],
-        )
-        say(fidelity_table(result))
-        run_report(folder)
+        with driving(folder):
+            result = study(
+                folder,
+                config,
+                num_architectures=self.architectures,
+                num_seeds=self.seeds,
+                supernets=[RunFolder(path) for path in self.supernets],
+            )
+            say(fidelity_table(result))
+            run_report(folder)
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,8 @@ def kill_holder():
     import psutil
 
     here = str(HERE)
-    holders = [p for p in psutil.process_iter() if "WeightsHolder" in " ".join(p.cmdline())]
+    living = [p for p in psutil.process_iter() if p.status() != psutil.STATUS_ZOMBIE]
+    holders = [p for p in living if "WeightsHolder" in " ".join(p.cmdline())]
     [holder] = [p for p in holders if here in p.environ().get("PYTHONPATH", "")]
     holder.kill()
     while holder.is_running() and holder.status() != psutil.STATUS_ZOMBIE:

@@ -93,8 +93,9 @@ MAY_IMPORT |= {
     },
     "pipeline.bench": _STAGE
     | {"pipeline.json_values", "pipeline.algorithms", "pipeline.environment", "pipeline.search"},
+    "pipeline.driving": {"pipeline.interruption", "pipeline.storage"},
     "pipeline.run": _STAGE
-    | {"pipeline.environment", "pipeline.evaluate", "pipeline.node_check"}
+    | {"pipeline.environment", "pipeline.evaluate", "pipeline.node_check", "pipeline.driving"}
     | {"pipeline.training", "pipeline.search", "pipeline.report"},
     "cluster": {
         "pipeline.config", "pipeline.console", "pipeline.ray", "pipeline.node_facts",

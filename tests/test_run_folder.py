@@ -13,11 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from obstore.store import MemoryStore
 
 from pipeline.config.named import named_config
 from pipeline.json_values import to_json
 from pipeline.storage.files import LocalFiles, read_bytes
 from pipeline.storage.names import BEST, CONFIG, EVALUATIONS, SUPERNET, SUPERNET_WEIGHTS
+from pipeline.storage.objects import ObjectFiles
 from pipeline.storage.records import (
     ClusterSample,
     Cost,
@@ -87,6 +89,9 @@ class MemoryFiles:
     def exists(self, name: str) -> bool:
         return name in self.content
 
+    def flush(self) -> None:
+        pass
+
 
 def row(candidate_id: int, parents: tuple[int, ...] = (1, 2)) -> EvaluationRow:
     return EvaluationRow(
@@ -108,9 +113,13 @@ def retrain_result() -> RetrainResult:
     return RetrainResult("best", "SCB_k3", 0, 9, 8, 7, 2, 0.5, test, 1e-6, None, Cost(), HISTORY, course)
 
 
-@pytest.fixture(params=["local", "memory"])
-def run(request: pytest.FixtureRequest, tmp_path: Path) -> RunFolder:
-    run = RunFolder(tmp_path) if request.param == "local" else RunFolder(tmp_path, MemoryFiles())
+@pytest.fixture(params=["local", "memory", "store"])
+def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    if request.param == "store":
+        run = RunFolder(tmp_path, ObjectFiles("s3://bucket/run"))
+        monkeypatch.setattr(run.files, "_store", MemoryStore())
+    else:
+        run = RunFolder(tmp_path) if request.param == "local" else RunFolder(tmp_path, MemoryFiles())
     run.write_config(CONFIG_OF_RUN)
     return run
 

@@ -20,7 +20,7 @@ from pipeline.storage.objects import ObjectFiles, StoreAway
 LEASE = "driver.json"
 LOCK = ".driver.lock"
 # A lease that its driver has not renewed for this long is free.
-SECONDS_OF_LEASE = 60.0
+SECONDS_OF_LEASE = 30.0
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def open_files(location: str) -> Files:
 
 def join(location: str, *names: str) -> str:
     """A location below another one."""
-    return "/".join([location.rstrip("/") or "/", *names]) if names else location
+    return "/".join([location.rstrip("/"), *names])
 
 
 def shared_cache(location: str) -> str:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 SCHEMES = ("s3", "gs", "az")
 # A request that fails is repeated with growing pauses for this long.
-SECONDS_OF_RETRIES = 20.0
+SECONDS_OF_RETRIES = 5.0
+# Asked for credentials where the environment has none.
+_METADATA_SERVICE = "169.254.169.254"
 
 
 class StoreAway(OSError):
@@ -128,6 +130,11 @@ class ObjectFiles:
                 f"permit. {_reason(error)}"
             ) from error
         except BaseError as error:
+            if _METADATA_SERVICE in str(error):
+                raise PermissionError(
+                    f"{shown} needs credentials, and the environment has none: set AWS_ACCESS_KEY_ID and "
+                    "AWS_SECRET_ACCESS_KEY, or what your store's own tools take."
+                ) from error
             raise StoreAway(f"{shown} cannot be reached: {_reason(error)}") from error
 
 
@@ -161,5 +168,5 @@ def _connect(uri: str, seconds_of_retries: float) -> ObjectStore:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, without request ids and secrets that may follow."""
-    return str(error).partition("\n")[0].strip().rstrip(".,:") + "."
+    """The first line of an error, without the store's XML."""
+    return str(error).partition("\n")[0].partition("<?xml")[0].strip().rstrip(".,:") + "."

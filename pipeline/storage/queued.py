@@ -7,10 +7,10 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedIOBase, BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.storage.files import LocalFiles, read_bytes
 from pipeline.storage.lease import Lease
@@ -19,9 +19,14 @@ from snn.user_cache import user_cache
 
 logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 # At the end of a command, and after an error or a signal: how long it waits for a store that is away.
 SECONDS_AT_END = 120.0
 SECONDS_AFTER_ERROR = 2.0
+# How long a request waits for a store that is away, for a driver and for other commands.
+SECONDS_FOR_ANSWER = 600.0
+SECONDS_WITHOUT_RUN = 20.0
 _SECONDS_BETWEEN_TRIES = 1.0
 
 
@@ -60,17 +65,17 @@ class QueuedFiles:
                 if header["deleted"]:
                     raise FileNotFoundError(f"'{self}/{name}' does not exist.")
                 return BytesIO(data)
-        return self.store.open(name)
+        return self._patiently(lambda: self.store.open(name))
 
     def put(self, name: str, data: bytes) -> None:
         if self._driver is None:
-            self.store.put(name, data)
+            self._patiently(lambda: self.store.put(name, data))
         else:
             self._keep(name, data, deleted=False)
 
     def delete(self, name: str) -> None:
         if self._driver is None:
-            self.store.delete(name)
+            self._patiently(lambda: self.store.delete(name))
         else:
             self._keep(name, b"", deleted=True)
 
@@ -78,14 +83,15 @@ class QueuedFiles:
         prefix = folder.rstrip("/") + "/" if folder else ""
         with self._changed:
             waiting = {name: self._is_deleted(name) for name in {*self._waiting.values()}}
-        names = {*self.store.list(folder), *(name for name in waiting if name.startswith(prefix))}
+        stored = self._patiently(lambda: self.store.list(folder))
+        names = {*stored, *(name for name in waiting if name.startswith(prefix))}
         return sorted(name for name in names if not waiting.get(name))
 
     def exists(self, name: str) -> bool:
         with self._changed:
             if self._latest(name) is not None:
                 return not self._is_deleted(name)
-        return self.store.exists(name)
+        return self._patiently(lambda: self.store.exists(name))
 
     def flush(self) -> None:
         with self._changed:
@@ -206,7 +212,21 @@ class QueuedFiles:
     def _say_away(self, error: StoreAway) -> None:
         if not self._away:
             self._away = True
-            logger.warning("%s What is written from now on is kept in '%s' meanwhile.", error, self.kept)
+            logger.warning(
+                "%s It is tried again; what is written meanwhile is kept in '%s'.", error, self.kept
+            )
+
+    def _patiently(self, request: Callable[[], _T]) -> _T:
+        """The answer of the store, for which a driver waits long."""
+        end = time.monotonic() + (SECONDS_FOR_ANSWER if self._driver else SECONDS_WITHOUT_RUN)
+        while True:
+            try:
+                return request()
+            except StoreAway as error:
+                if time.monotonic() > end:
+                    raise
+                self._say_away(error)
+                time.sleep(_SECONDS_BETWEEN_TRIES)
 
     def _latest(self, name: str) -> str | None:
         """The kept file with what was last written under a name, if that waits."""
