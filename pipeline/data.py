@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from typing import Any
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.config.tree import Config, DataConfig
+from pipeline.config.variables import STAGED_DATA
 from pipeline.storage.records import EventExamples
 from snn.data.camera.frames import FrameSettings, augment_frames, to_network_input
 from snn.data.camera.load import load_events
@@ -19,7 +22,7 @@ from snn.data.images import augment_images, load_images, normalise_images
 from snn.data.sample_set import SampleSet
 from snn.data.samples import LabelledSamples
 from snn.data.splits import UnsplittableClass, balanced_subset, split_in_time, stratified_split
-from snn.datasets import EventDataset, look_up_dataset
+from snn.datasets import EventDataset, Split, look_up_dataset
 from snn.options import FrameOptions
 
 Indices = NDArray[np.int64]
@@ -193,6 +196,8 @@ def _events_per_sample(samples: SampleSet) -> dict[str, float]:
 def load_data(config: Config) -> RunData:
     """Opens the run's data set; the first process of a node converts it into its memory-mapped form.
 
+    A worker whose node does not have the data set gets the driver's samples (`pipeline.staging`).
+
     Raises:
         FileNotFoundError: The data set is not below `data.root`; the message lists the expected files.
     """
@@ -207,7 +212,21 @@ def load_data(config: Config) -> RunData:
             download=data.download,
             sensor_size=data.sensor_size,
         )
-    return RunData(config, load("train"), load("test"))
+    return RunData(config, _load(load, "train"), _load(load, "test"))
+
+
+def _load(load: Callable[[Split], LabelledSamples], split: Split) -> LabelledSamples:
+    try:
+        return load(split)
+    except FileNotFoundError:
+        name = os.environ.get(STAGED_DATA)
+        if not name:
+            raise
+        from pipeline.staging import fetch_samples
+
+        if (samples := fetch_samples(name, split)) is None:
+            raise
+        return samples
 
 
 def frame_settings(config: Config) -> FrameSettings:

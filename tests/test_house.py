@@ -33,6 +33,7 @@ KNOW_RAY = {
     "pipeline.ray.autoscaler",
     "pipeline.ray.course",
     "pipeline.ray.nodes",
+    "pipeline.staging",
     "pipeline.node_check",
     "cluster.preemption",
     "cluster.doctor",
@@ -70,8 +71,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pipeline.algorithms",
         "pipeline.storage",
     },
-    "pipeline.ray": {"pipeline.config", "pipeline.interruption", "pipeline.storage", "pipeline.console"},
-    "pipeline.data": {"pipeline.config", "pipeline.storage"},
+    "pipeline.staging": set(),
+    "pipeline.data": {"pipeline.config", "pipeline.storage", "pipeline.staging"},
+    "pipeline.ray": {
+        "pipeline.config",
+        "pipeline.interruption",
+        "pipeline.storage",
+        "pipeline.console",
+        "pipeline.data",
+        "pipeline.staging",
+    },
     "pipeline.environment": {"pipeline.json_values", "pipeline.storage", "pipeline.data"},
     "pipeline.networks": {"pipeline.config", "pipeline.storage", "pipeline.data"},
     "pipeline.evaluate": {"pipeline.config"},
@@ -109,7 +118,7 @@ LIGHT_SNN = {"snn.options", "snn.datasets", "snn.search_space", "snn.fitness"}
 ON_TENSORS = {
     "pipeline.data", "pipeline.environment", "pipeline.networks", "pipeline.evaluate", "pipeline.training",
     "pipeline.search", "pipeline.bench", "pipeline.run", "pipeline.node_facts", "pipeline.node_check",
-    "pipeline.fidelity",
+    "pipeline.fidelity", "pipeline.staging",
 }  # fmt: skip
 LIGHT = (
     "snn.datasets",

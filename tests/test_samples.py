@@ -24,6 +24,7 @@ from snn.data.samples import (
     cache_directory,
     cached_samples,
     content_key,
+    copied_samples,
     exclusive_lock,
     open_samples,
 )
@@ -252,3 +253,64 @@ def test_cache_lies_beside_the_data_or_else_in_the_users_cache(
     assert cache_directory(tmp_path, "key") == tmp_path / "snn-cache"
     (tmp_path / "file").write_text("no folder can be made below a file")
     assert cache_directory(tmp_path / "file", "key") == tmp_path / "home" / "autosnn"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> LabelledSamples:
+    return cached_samples(tmp_path, "key", make)
+
+
+def copy(
+    source: LabelledSamples,
+    directory: Path,
+    fetched: list[int],
+    *,
+    run: str = "run",
+    content: bytes | None = None,
+) -> LabelledSamples:
+    assert source.file is not None
+    whole = source.file.read_bytes()
+
+    def pieces() -> Iterator[bytes]:
+        fetched.append(1)
+        sent = whole if content is None else content
+        yield from (sent[start : start + 1000] for start in range(0, len(sent), 1000))
+
+    return copied_samples(directory, source.fingerprint, num_bytes=len(whole), pieces=pieces, checked_for=run)
+
+
+def test_copy_is_fetched_once(source: LabelledSamples, tmp_path: Path) -> None:
+    fetched: list[int] = []
+    for run in ("run", "run", "another run"):
+        copied = copy(source, tmp_path / "copies", fetched, run=run)
+        assert np.array_equal(copied.samples, source.samples)
+        assert (copied.fingerprint, copied.notes) == (source.fingerprint, source.notes)
+    assert len(fetched) == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped bit"])
+def test_damaged_copy_is_fetched_again(source: LabelledSamples, tmp_path: Path, damage: str) -> None:
+    fetched: list[int] = []
+    copied = copy(source, tmp_path / "copies", fetched)
+    assert copied.file is not None
+    content = bytearray(copied.file.read_bytes())
+    if damage == "flipped bit":
+        content[content.index(source.samples[7].tobytes())] ^= 1
+    copied.file.write_bytes(content[: {"cut": -100, "empty": 0}.get(damage)])
+    again = copy(source, tmp_path / "copies", fetched, run="another run")
+    assert np.array_equal(again.samples, source.samples) and len(fetched) == 2
+
+
+def test_copy_that_arrives_damaged_is_an_error_and_not_used(source: LabelledSamples, tmp_path: Path) -> None:
+    fetched: list[int] = []
+    with pytest.raises(OSError, match="not those that were sent"):
+        copy(source, tmp_path / "copies", fetched, content=b"something else")
+    assert len(copy(source, tmp_path / "copies", fetched)) == len(source)
+
+
+def test_copy_needs_free_space(source: LabelledSamples, tmp_path: Path, monkeypatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 0))
+    with pytest.raises(OSError, match="Too little space for the samples") as error:
+        copy(source, tmp_path / "copies", [])
+    assert error.value.errno == errno.ENOSPC

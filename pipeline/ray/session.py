@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import ray
 
 from pipeline.config.tree import Config
+from pipeline.config.variables import STAGED_DATA
 from pipeline.console import LOG_VARIABLE
 from pipeline.ray.autoscaler import autoscaler_status
 from pipeline.ray.joined import joined_ray
@@ -76,14 +78,27 @@ def ray_session(config: Config) -> Iterator[Resources]:
         "log_to_driver": False,
         "namespace": "autosnn",
     }
-    connection = (
-        joined_ray(config.ray.address, options) if config.ray.address else local_ray(config.ray, options)
-    )
-    with connection:
-        resources = _resources(config)
-        if config.ray.address is None:
+    if config.ray.address is None:
+        with local_ray(config.ray, options):
+            resources = _resources(config)
             _check_fits(config, resources)
-        yield resources
+            yield resources
+        return
+    name = f"samples-{uuid.uuid4().hex}"
+    options["runtime_env"]["env_vars"][STAGED_DATA] = name
+    with joined_ray(config.ray.address, options):
+        holder = None if config.ray.address.startswith("ray://") else _hold_samples(name, config)
+        yield _resources(config)
+        del holder  # it has handed out the samples as long as its handle lived
+
+
+def _hold_samples(name: str, config: Config) -> Any:
+    """Starts the actor that hands out the run's samples to nodes that do not see its data folder."""
+    from pipeline.data import load_data  # with torch, which not all who import this need
+    from pipeline.staging import hold_samples
+
+    data = load_data(config)
+    return hold_samples(name, {"train": data.train, "test": data.test})
 
 
 def _check_fits(config: Config, resources: Resources) -> None:

@@ -32,6 +32,12 @@ def join(location: str, *names: str) -> str:
     return "/".join([location.rstrip("/"), *names])
 
 
+def last_part(location: str) -> str:
+    """The name of a run at a location."""
+    whole = location if is_uri(location) else str(Path(location).resolve())
+    return whole.rstrip("/").rpartition("/")[2]
+
+
 def shared_cache(location: str) -> str:
     """Where runs keep what they share: beside them in a store, otherwise in the user's cache."""
     return join(location.rstrip("/").rpartition("/")[0], "cache") if is_uri(location) else str(user_cache())

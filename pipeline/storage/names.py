@@ -21,6 +21,15 @@ CURVES = "tensorboard"
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 
+REPORTED = (
+    CONFIG, ENVIRONMENT, SUPERNET, EVALUATIONS, BEST, FINALISTS, REPLAY, FIDELITY, EVENT_EXAMPLES, CLUSTER,
+)  # fmt: skip
+"""Files that a report's numbers come from, beside those of retrained networks."""
+SAY_THEIR_SETTINGS = (
+    ENVIRONMENT, SUPERNET, SUPERNET_CHECKPOINT, EVALUATIONS, BEST, FINALISTS, REPLAY, FIDELITY, CLUSTER,
+)  # fmt: skip
+"""Results that say what they were made with, beside those of trials and of retrained networks."""
+
 
 def metrics_of(number: int) -> str:
     """The results of a retrained network."""

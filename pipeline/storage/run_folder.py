@@ -6,7 +6,6 @@ of its content (`pipeline.storage.sealed`); one that is damaged or of other sett
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.tree import Config, list_differences, written_config
 from pipeline.json_values import from_json, to_json
 from pipeline.storage import names
 from pipeline.storage.curves import write_curves
@@ -23,8 +21,6 @@ from pipeline.storage.evaluations import flat, from_flat
 from pipeline.storage.examples import examples_from_npz, examples_to_npz
 from pipeline.storage.fidelity_records import Fidelity
 from pipeline.storage.files import Files, read_bytes, sha256_of
-from pipeline.storage.location import is_uri, join, open_files
-from pipeline.storage.origin import SealedFiles
 from pipeline.storage.records import (
     ClusterSample,
     Environment,
@@ -38,19 +34,15 @@ from pipeline.storage.records import (
     SupernetResult,
 )
 from pipeline.storage.sealed import Sealed, seal, seal_bytes
+from pipeline.storage.settings_folder import AGAIN, SUPERNET_FACT, SettingsFolder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-_START = "start a run with: python launch.py run NAME"
-_AGAIN = "give the command again that started the run"
-# What results of a search were made with beside the settings: the hash of the weights.
-_SUPERNET_FACT = "super-network"
 
-
-class RunFolder:
+class RunFolder(SettingsFolder):
     """Writes and reads the files of one run.
 
     Args:
@@ -62,72 +54,10 @@ class RunFolder:
     """
 
     def __init__(self, location: str | Path, files: Files | None = None) -> None:
-        self.location = str(location)
-        self.files = files or open_files(self.location)
-        self._sealed = SealedFiles(self.files, self.location)
+        super().__init__(location, files)
         self._evaluations = EvaluationFiles(self._sealed)
-        self._identity: Mapping[str, Any] | None = None  # of the settings, once known to be the folder's
         self._draws_curves = True
         self.num_stored = 0
-
-    def shown(self, name: str) -> str:
-        """A file's name as it is shown to people."""
-        return join(self.location, name)
-
-    def __str__(self) -> str:
-        return self.location
-
-    @property
-    def name(self) -> str:
-        """The last part of its location."""
-        location = self.location if is_uri(self.location) else str(self.path.resolve())
-        return location.rstrip("/").rpartition("/")[2]
-
-    @property
-    def path(self) -> Path:
-        """The folder, of a run that is not in an object store."""
-        return Path(self.location)
-
-    def check(self, config: Config) -> None:
-        """Checks that the folder is new or was made with the same settings.
-
-        Raises:
-            ValueError: The folder, or a result in a folder that lost its settings, is of other settings; the
-                message lists the differences. Or one of these files is damaged.
-        """
-        asked = config.identity()
-        if self.files.exists(names.CONFIG):
-            there: dict[str, Mapping[str, Any]] = {f"Run folder '{self}'": self.read_config().identity()}
-        else:
-            there = {f"Result '{self.shown(n)}'": self._settings_of(n) for n in self._results()}
-        for what, settings in there.items():
-            if differences := list_differences(settings, asked):
-                raise ValueError(
-                    f"{what} was made with other settings:\n{differences}\n"
-                    "Choose another folder with --run-dir, or give the settings it was made with."
-                )
-        self._identity = asked
-
-    def write_config(self, config: Config) -> None:
-        """Writes the settings, unless the folder has some."""
-        if not self.files.exists(names.CONFIG):
-            self.files.put(names.CONFIG, seal(Sealed(to_json(config), {})))
-
-    def read_config(self) -> Config:
-        """The settings the folder was made with.
-
-        Raises:
-            FileNotFoundError: The folder holds no run, or only its results.
-            ValueError: The file is damaged, incomplete or of another version.
-        """
-        advice = _AGAIN if self._results() else _START
-        values = self._sealed.record(names.CONFIG, advice).values
-        try:
-            config = written_config(values)
-        except ValueError as error:
-            raise self._sealed.damaged(names.CONFIG, error, advice) from error
-        self._identity = config.identity()
-        return config
 
     def has_environment(self) -> bool:
         return self.files.exists(names.ENVIRONMENT)
@@ -136,7 +66,7 @@ class RunFolder:
         self._write(names.ENVIRONMENT, environment)
 
     def read_environment(self) -> Environment:
-        return self._sealed.read(names.ENVIRONMENT, Environment, _AGAIN, self._made_with())
+        return self._sealed.read(names.ENVIRONMENT, Environment, AGAIN, self._made_with())
 
     def write_cluster(self, course: Sequence[ClusterSample]) -> None:
         self._write(names.CLUSTER, _Cluster(tuple(course)))
@@ -165,7 +95,7 @@ class RunFolder:
         try:
             return examples_from_npz(read_bytes(self.files, names.EVENT_EXAMPLES))
         except ValueError as error:
-            raise self._sealed.damaged(names.EVENT_EXAMPLES, error, _AGAIN) from error
+            raise self._sealed.damaged(names.EVENT_EXAMPLES, error, AGAIN) from error
 
     def has_supernet(self) -> bool:
         """Whether stage 1 is finished.
@@ -357,46 +287,15 @@ class RunFolder:
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each file that a report's numbers come from."""
-        sources = [names.CONFIG, names.ENVIRONMENT, names.SUPERNET, names.EVALUATIONS, names.BEST]
-        sources += [names.FINALISTS]
-        sources += [names.REPLAY, names.FIDELITY, names.EVENT_EXAMPLES, names.CLUSTER]
-        sources += [names.metrics_of(number) for number in self.retrained_numbers()]
+        sources = [*names.REPORTED, *(names.metrics_of(number) for number in self.retrained_numbers())]
         return {name: sha256_of(self.files, name) for name in sources if self.files.exists(name)}
-
-    def _results(self) -> list[str]:
-        """Names of the files that say what they were made with."""
-        results = [names.ENVIRONMENT, names.SUPERNET, names.SUPERNET_CHECKPOINT, names.EVALUATIONS]
-        results += [names.BEST, names.FINALISTS, names.REPLAY, names.FIDELITY, names.CLUSTER]
-        results += [name for name in self.files.list(names.RETRAINED) if name.endswith((".json", ".pt"))]
-        return [name for name in results if self.files.exists(name)] + self.evaluation_parts()
-
-    def _made_with(self) -> Mapping[str, Any]:
-        """What every result of the folder is made with."""
-        return self._identity or self.read_config().identity()
 
     def _searched_with(self) -> Mapping[str, Any]:
         """What the files of a search are made with."""
         settings = self._made_with()
         if settings.get("search.scoring", "supernet") != "supernet":
             return settings
-        return {**settings, _SUPERNET_FACT: self.read_supernet().weights_sha256}
-
-    def _settings_of(self, result: str) -> Mapping[str, Any]:
-        """The settings that a result was made with, by its own account."""
-        made_with = self._sealed.made_with(result)
-        return {name: value for name, value in made_with.items() if name != _SUPERNET_FACT}
-
-    def _write(self, name: str, record: Any) -> None:
-        self.files.put(name, seal(Sealed(to_json(record), self._made_with())))
-
-    def _put_weights(self, name: str, weights: Mapping[str, Tensor]) -> str:
-        from safetensors.torch import save
-
-        return self._put_hashed(name, save({key: value.contiguous() for key, value in weights.items()}))
-
-    def _put_hashed(self, name: str, data: bytes) -> str:
-        self.files.put(name, data)
-        return hashlib.sha256(data).hexdigest()
+        return {**settings, SUPERNET_FACT: self.read_supernet().weights_sha256}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ class LabelledSamples:
         class_names: Name of each class.
         fingerprint: SHA-256, as hex digits, of shape, samples, labels, groups and class names.
         notes: Facts for the report, such as files that were skipped.
+        file: The file that they were read from.
     """
 
     samples: NDArray[np.uint8]
@@ -47,6 +48,7 @@ class LabelledSamples:
     class_names: tuple[str, ...]
     fingerprint: str
     notes: tuple[str, ...] = ()
+    file: Path | None = None
 
     def __post_init__(self) -> None:
         if self.samples.dtype != np.uint8 or self.samples.ndim < 2 or len(self.samples) == 0:
@@ -127,6 +129,61 @@ def cached_samples(directory: Path, key: str, build: Callable[[], LabelledSample
     return open_samples(path)
 
 
+def copied_samples(
+    directory: Path,
+    fingerprint: str,
+    *,
+    num_bytes: int,
+    pieces: Callable[[], Iterable[bytes]],
+    checked_for: str,
+) -> LabelledSamples:
+    """Opens this machine's copy of a file of samples, after fetching it if it is missing or damaged.
+
+    If several processes start together, one fetches and the others wait for it.
+
+    Args:
+        directory: Folder of the copies; created if it does not exist.
+        fingerprint: Of the samples.
+        num_bytes: Size of the file.
+        pieces: Fetches its content, in order.
+        checked_for: Name of a run, for which the whole content is checked once.
+
+    Raises:
+        OSError: The disk is too full, or what arrived is not what was asked for.
+    """
+    path, checked = directory / f"{fingerprint}.arrow", directory / f"{fingerprint}.checked"
+    directory.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(directory / f"{fingerprint}.lock"):
+        if checked.exists() and checked.read_text() == checked_for and path.stat().st_size == num_bytes:
+            return open_samples(path)
+        if not _is_copy(path, fingerprint):
+            _check_space(num_bytes, directory)
+            partial = path.with_suffix(".partial")
+            with partial.open("wb") as file:
+                file.writelines(pieces())
+                file.flush()
+                os.fsync(file.fileno())
+            if not _is_copy(partial, fingerprint):
+                raise OSError(
+                    errno.EIO,
+                    "The samples that were fetched are not those that were sent; try again",
+                    str(path),
+                )
+            os.replace(partial, path)
+        checked.write_text(checked_for)
+        return open_samples(path)
+
+
+def _is_copy(path: Path, fingerprint: str) -> bool:
+    """Whether a file holds the samples of this fingerprint; reads all of it."""
+    try:
+        found = open_samples(path)
+    except (FileNotFoundError, ValueError):
+        return False
+    read = LabelledSamples.from_arrays(found.samples, found.labels, found.class_names, groups=found.groups)
+    return read.fingerprint == fingerprint
+
+
 def open_samples(path: Path) -> LabelledSamples:
     """Maps a file of `cached_samples` into memory; nothing is copied, all processes share the pages.
 
@@ -155,6 +212,7 @@ def open_samples(path: Path) -> LabelledSamples:
             tuple(facts["class_names"]),
             facts["fingerprint"],
             tuple(facts["notes"]),
+            path,
         )
     except Exception as error:  # corrupt files raise errors of any kind
         raise ValueError(
@@ -204,14 +262,7 @@ def exclusive_lock(path: Path) -> Iterator[bool]:
 def _write(data: LabelledSamples, path: Path) -> None:
     """Writes to a temporary name, then renames: readers see the whole file or none."""
     needed = data.samples.nbytes + data.labels.nbytes + data.groups.nbytes + _SPARE_BYTES
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"Too little space for the samples: they need {needed / 2**20:,.0f} MiB, "
-            f"{free / 2**20:,.0f} MiB are free. Free some space, or set --data.root to a larger disk",
-            str(path.parent),
-        )
+    _check_space(needed, path.parent)
     partial = path.with_name(f"{path.stem}.{socket.gethostname()}-{os.getpid()}.partial")
     try:
         _write_batch(_to_batch(data), partial)
@@ -220,6 +271,17 @@ def _write(data: LabelledSamples, path: Path) -> None:
     finally:
         with suppress(FileNotFoundError):
             partial.unlink()
+
+
+def _check_space(needed: int, directory: Path) -> None:
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"Too little space for the samples: they need {needed / 2**20:,.0f} MiB, "
+            f"{free / 2**20:,.0f} MiB are free. Free some space, or set --data.root to a larger disk",
+            str(directory),
+        )
 
 
 def _write_batch(batch: pa.RecordBatch, path: Path) -> None:
