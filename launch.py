@@ -61,13 +61,17 @@ class Stage:
     """Ray cluster to join ('auto', ray://...), if another than before."""
     num_workers: Annotated[int | None, arg(name="ray.num-workers", aliases=["--ray-num-workers"])] = None
     """Trial actors that run at once, if another number than before."""
+    max_hours: Annotated[float | None, arg(name="budget.max-hours")] = None
+    """Hours that the run may take, if another limit than before."""
+    max_dollars: Annotated[float | None, arg(name="budget.max-dollars")] = None
+    """Dollars that the run may cost, if another limit than before."""
 
     def run(self) -> None:
         from pipeline.run import run_stage
         from pipeline.storage.run_folder import RunFolder
 
-        folder = RunFolder(self.run_dir)
-        config = folder.read_config().here(self.data_root, self.address, self.num_workers)
+        folder, limits = RunFolder(self.run_dir), (self.max_hours, self.max_dollars)
+        config = folder.read_config().here(self.data_root, self.address, self.num_workers, *limits)
         run_stage(self.name, folder, config)
 
 

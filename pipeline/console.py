@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 from tqdm import tqdm
 
 from pipeline.formats import duration, percent
-from pipeline.interruption import ProcessLost, Terminated, interruptible, interruption
+from pipeline.interruption import BudgetSpent, ProcessLost, Terminated, interruptible, interruption
 
 if TYPE_CHECKING:
     from pipeline.algorithms.ask_tell import ArchitectureSearch
@@ -76,6 +76,9 @@ def run_command(run: Callable[[], None], *, resume: Sequence[str] = ()) -> int:
 def _report(error: BaseException, resume: Sequence[str]) -> int:
     """Says why a command ended and how to go on; returns its exit status."""
     command = f"Resume with: python launch.py {shlex.join(resume)}"
+    if isinstance(error, BudgetSpent):
+        say(f"{error}; finished work is kept. {command}, with a higher limit.", sys.stderr)
+        return error.status
     if isinstance(error, KeyboardInterrupt):
         if resume:
             say(f"\ninterrupted; finished work is kept. {command}", sys.stderr)

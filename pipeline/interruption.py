@@ -20,6 +20,9 @@ import psutil
 RESUME = 75
 """Exit status that asks a scheduler to start the command again (EX_TEMPFAIL of sysexits.h)."""
 
+BUDGET_SPENT = 3
+"""Exit status of a command that reached the limit of its budget."""
+
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _PR_SET_CHILD_SUBREAPER = 36
 _SECONDS_TO_REAP = 5
@@ -40,14 +43,26 @@ class Terminated(KeyboardInterrupt):
         self.status = RESUME if _scheduled or number == signal.SIGUSR1 else 128 + number
 
 
+class BudgetSpent(KeyboardInterrupt):
+    """The run has taken or cost as much as it may.
+
+    Attributes:
+        status: BUDGET_SPENT.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.status = BUDGET_SPENT
+
+
 class ProcessLost(RuntimeError):
     """A process that the command depends on died; what needs it cannot be closed."""
 
 
-Interruption = Terminated | ProcessLost
+Interruption = Terminated | BudgetSpent | ProcessLost
 
 _interrupted: Interruption | None = None
-_lost: ProcessLost | None = None
+_reason: ProcessLost | BudgetSpent | None = None
 _report: Callable[[Interruption], int] | None = None
 _actions: list[Callable[[], object]] = []
 _scheduled = False
@@ -61,8 +76,8 @@ def interruptible(report: Callable[[Interruption], int]) -> Iterator[None]:
         report: Says why the command ended and returns its exit status; called in another thread, before the
             process ends, if closing takes too long.
     """
-    global _interrupted, _lost, _report, _scheduled
-    _interrupted, _lost, _report, _scheduled = None, None, report, False
+    global _interrupted, _reason, _report, _scheduled
+    _interrupted, _reason, _report, _scheduled = None, None, report, False
     before = {number: signal.getsignal(number) for number in _SIGNALS} if _in_main_thread() else {}
     catch_signals()
     try:
@@ -112,10 +127,10 @@ def ask_to_be_resumed() -> None:
     _scheduled = True
 
 
-def interrupt(error: ProcessLost) -> None:
+def interrupt(error: ProcessLost | BudgetSpent) -> None:
     """Raises an error in the main thread; for other threads."""
-    global _lost
-    _lost = error
+    global _reason
+    _reason = error
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -172,12 +187,13 @@ def _on_signal(number: int, _frame: object) -> None:
     global _interrupted
     if _interrupted is not None:
         return  # closing already
-    _interrupted = _lost or Terminated(number)
+    _interrupted = _reason or Terminated(number)
     raise _interrupted
 
 
 def _end_if_closing_takes_long(report: Callable[[Interruption], int], number: int) -> None:
-    end = time.monotonic() + (_SECONDS_TO_CLOSE_WHAT_IS_LOST if _lost else _SECONDS_TO_CLOSE)
+    is_lost = isinstance(_reason, ProcessLost)
+    end = time.monotonic() + (_SECONDS_TO_CLOSE_WHAT_IS_LOST if is_lost else _SECONDS_TO_CLOSE)
     while time.monotonic() < end:
         time.sleep(0.1)
         if _report is not report:
@@ -186,4 +202,4 @@ def _end_if_closing_takes_long(report: Callable[[Interruption], int], number: in
     for action in reversed(_actions):
         with suppress(Exception):
             action()
-    os._exit(report(_interrupted or _lost or Terminated(number)))
+    os._exit(report(_interrupted or _reason or Terminated(number)))

@@ -19,6 +19,7 @@ from pipeline.formats import duration, percent
 from pipeline.networks import load_supernet
 from pipeline.node_check import check_nodes
 from pipeline.ray.course import recorded_cluster
+from pipeline.ray.ledger import ledger, ledger_lines
 from pipeline.ray.session import Resources, ray_session
 from pipeline.ray.waiting import Waiting, refuse_what_no_node_has
 from pipeline.report.join import write_report
@@ -109,6 +110,7 @@ class Stage:
     """A stage of a run.
 
     Attributes:
+        name: What it is.
         title: Its line on the terminal.
         finished: Whether all its results exist; raises if one of them is damaged.
         needs: What one of its tasks needs on a node.
@@ -116,6 +118,7 @@ class Stage:
         skipped: Why a run of these settings goes without it; empty if it does not.
     """
 
+    name: str
     title: str
     finished: Callable[[RunFolder, Config], bool]
     needs: Callable[[Config, Resources], Waiting]
@@ -135,7 +138,8 @@ def _run_stages(stages: Sequence[Stage], run: RunFolder, config: Config) -> None
         return
     recorded = nullcontext() if config.ray.address is None else recorded_cluster(run)
     _warn_of_changes(run)
-    with ray_session(config) as resources, recorded:
+    joined = config.ray.address is not None
+    with ray_session(config) as resources, recorded, ledger(run, config.budget, joined=joined) as costs:
         if config.ray.address is not None:
             check_nodes(config)
         if resources.grows:
@@ -147,6 +151,7 @@ def _run_stages(stages: Sequence[Stage], run: RunFolder, config: Config) -> None
             finished = stage.finished(run, config)
             say(f"{stage.title}: already finished" if finished else stage.title)
             if not finished:
+                costs.enter(stage.name)
                 stage.run(run, config, resources)
 
 
@@ -182,6 +187,7 @@ def _retrain(run: RunFolder, config: Config, resources: Resources) -> None:
 
 STAGES: dict[str, Stage] = {
     "train-supernet": Stage(
+        "super-network",
         "1/3 super-network",
         lambda run, _: run.has_supernet(),
         lambda _, resources: Waiting("a training", resources.training_cpus, resources.training_gpus),
@@ -189,6 +195,7 @@ STAGES: dict[str, Stage] = {
         lambda config: "" if config.search.needs_supernet else f"search.scoring is {config.search.scoring}",
     ),
     "search": Stage(
+        "search",
         "2/3 search",
         lambda run, _: run.has_best(),
         lambda config, resources: Waiting(
@@ -197,6 +204,7 @@ STAGES: dict[str, Stage] = {
         _search,
     ),
     "retrain": Stage(
+        "retraining",
         "3/3 retraining",
         lambda run, config: not unfinished_networks(run, config),
         lambda config, resources: Waiting("a training", config.threads_per_worker, resources.training_gpus),
@@ -227,6 +235,8 @@ def run_transfer(source: RunFolder, text: str, run: RunFolder, config: Config) -
 def run_report(run: RunFolder) -> None:
     """Joins what is finished into the report."""
     write_report(run)
+    for line in ledger_lines(*run.read_ledger()):
+        say(line)
     say(f"report: {run.shown(REPORT_HTML)}")
 
 

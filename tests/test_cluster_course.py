@@ -14,7 +14,7 @@ from report_runs import evaluation_rows, finished_run, started_run, supernet_res
 from pipeline.ray.course import is_worth_keeping, recorded_cluster
 from pipeline.report.join import join_report
 from pipeline.report.sections.cluster import cluster
-from pipeline.storage.records import ClusterSample
+from pipeline.storage.cluster_records import ClusterSample
 
 HEAD = {"Alive": True, "Resources": {"memory": 1.0}}
 WORKER = {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0}}

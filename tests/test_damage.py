@@ -34,6 +34,7 @@ from pipeline.data import load_data
 from pipeline.networks import make_network
 from pipeline.ray.session import Resources
 from pipeline.run import open_run
+from pipeline.storage.cluster_records import ClusterSample
 from pipeline.storage.fidelity_records import Fidelity, Score, StudiedArchitecture
 from pipeline.storage.names import (
     FIDELITY,
@@ -45,7 +46,6 @@ from pipeline.storage.names import (
     checkpoint_of,
 )
 from pipeline.storage.records import (
-    ClusterSample,
     Cost,
     EpochRecord,
     EvaluationRow,

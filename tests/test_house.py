@@ -33,6 +33,7 @@ KNOW_RAY = {
     "pipeline.ray.autoscaler",
     "pipeline.ray.course",
     "pipeline.ray.nodes",
+    "pipeline.ray.ledger",
     "pipeline.staging",
     "pipeline.node_check",
     "cluster.preemption",
@@ -75,6 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline.data": {"pipeline.config", "pipeline.storage", "pipeline.staging"},
     "pipeline.ray": {
         "pipeline.config",
+        "pipeline.formats",
         "pipeline.interruption",
         "pipeline.storage",
         "pipeline.console",

@@ -17,11 +17,11 @@ from obstore.store import MemoryStore
 
 from pipeline.config.named import named_config
 from pipeline.json_values import to_json
+from pipeline.storage.cluster_records import ClusterSample
 from pipeline.storage.files import LocalFiles, read_bytes
 from pipeline.storage.names import BEST, CONFIG, EVALUATIONS, SUPERNET, SUPERNET_WEIGHTS
 from pipeline.storage.objects import ObjectFiles
 from pipeline.storage.records import (
-    ClusterSample,
     Cost,
     DataSplit,
     Environment,

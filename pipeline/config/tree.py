@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from pipeline.config.budget import BudgetConfig
 from pipeline.config.identity import NO_IDENTITY, added, identity_of, with_added
 from pipeline.config.search import SearchConfig, check_exhaustive
 from pipeline.json_values import field_names, from_json, to_json
@@ -266,6 +267,9 @@ class Config:
     search: SearchConfig = field(default_factory=SearchConfig)
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
     ray: RayConfig = field(default_factory=RayConfig, metadata=NO_IDENTITY)
+    budget: BudgetConfig = field(
+        default_factory=BudgetConfig, metadata={**NO_IDENTITY, **added(BudgetConfig())}
+    )
 
     def __post_init__(self) -> None:
         check_settings("", self)
@@ -303,8 +307,10 @@ class Config:
         data_root: Path | None = None,
         ray_address: str | None = None,
         ray_num_workers: int | None = None,
+        max_hours: float | None = None,
+        max_dollars: float | None = None,
     ) -> Config:
-        """The same run on this machine: its data folder and cluster, where they are not the settings' own.
+        """The same run on this machine: its data folder, cluster and budget, where not the settings' own.
 
         The data folder becomes an absolute path, since workers may have another working directory.
         """
@@ -314,7 +320,12 @@ class Config:
             num_workers=self.ray.num_workers if ray_num_workers is None else ray_num_workers,
         )
         data = dataclasses.replace(self.data, root=(data_root or self.data.root).resolve())
-        return dataclasses.replace(self, data=data, ray=ray)
+        budget = dataclasses.replace(
+            self.budget,
+            max_hours=self.budget.max_hours if max_hours is None else max_hours,
+            max_dollars=self.budget.max_dollars if max_dollars is None else max_dollars,
+        )
+        return dataclasses.replace(self, data=data, ray=ray, budget=budget)
 
     def identity(self) -> dict[str, Any]:
         """The settings that results depend on, as `section.field` -> JSON value."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import ray
 
-from pipeline.storage.records import ClusterSample
+from pipeline.storage.cluster_records import ClusterSample
 from pipeline.storage.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.report.contents_search import Exact, Search
+from pipeline.storage.cluster_records import ClusterSample, NodeTime
 from pipeline.storage.fidelity_records import Fidelity
 from pipeline.storage.records import (
-    ClusterSample,
     Cost,
     DataSplit,
     Environment,
@@ -181,6 +181,7 @@ class Report:
     provenance: Provenance
     events: Events | None
     cluster: tuple[ClusterSample, ...] = ()
+    ledger: tuple[NodeTime, ...] = ()
     fidelity: Fidelity | None = None
     finalists: Finalists | None = None
 

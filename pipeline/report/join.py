@@ -64,6 +64,7 @@ def join_report(run: RunFolder) -> Report:
         provenance=provenance,
         events=_events(provenance.data or {}) if config.data.is_events else None,
         cluster=tuple(run.read_cluster()),
+        ledger=tuple(run.read_ledger()[1]),
         fidelity=run.read_fidelity(),
         finalists=run.read_finalists() if result else None,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 CLUSTER = "cluster.json"
+LEDGER = "ledger.json"
 EVENT_EXAMPLES = "event_examples.npz"
 SUPERNET = "supernet.json"
 SUPERNET_WEIGHTS = "supernet.safetensors"
@@ -23,10 +24,12 @@ REPORT_HTML = "report.html"
 
 REPORTED = (
     CONFIG, ENVIRONMENT, SUPERNET, EVALUATIONS, BEST, FINALISTS, REPLAY, FIDELITY, EVENT_EXAMPLES, CLUSTER,
+    LEDGER,
 )  # fmt: skip
 """Files that a report's numbers come from, beside those of retrained networks."""
 SAY_THEIR_SETTINGS = (
     ENVIRONMENT, SUPERNET, SUPERNET_CHECKPOINT, EVALUATIONS, BEST, FINALISTS, REPLAY, FIDELITY, CLUSTER,
+    LEDGER,
 )  # fmt: skip
 """Results that say what they were made with, beside those of trials and of retrained networks."""
 
@@ -55,6 +58,7 @@ FILES = (
     CONFIG,
     ENVIRONMENT,
     CLUSTER,
+    LEDGER,
     EVENT_EXAMPLES,
     SUPERNET,
     SUPERNET_WEIGHTS,

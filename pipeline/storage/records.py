@@ -58,25 +58,6 @@ class Environment:
 
 
 @dataclass(frozen=True)
-class ClusterSample:
-    """The cluster of a run at a moment (cluster.json).
-
-    Attributes:
-        time: UNIX time in seconds.
-        nodes: Nodes with CPUs or GPUs to work with.
-        cpus: CPUs of these nodes.
-        gpus: Their GPUs.
-        evaluations: Evaluations that the search had by then.
-    """
-
-    time: float
-    nodes: int
-    cpus: float
-    gpus: float
-    evaluations: int
-
-
-@dataclass(frozen=True)
 class EpochRecord:
     """One epoch of a training, as drawn in the training curves.
 

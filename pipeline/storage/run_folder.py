@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.json_values import from_json, to_json
 from pipeline.storage import names
+from pipeline.storage.cluster_records import ClusterSample, NodeTime, StageTime
 from pipeline.storage.curves import write_curves
 from pipeline.storage.evaluation_files import EvaluationFiles
 from pipeline.storage.evaluations import flat, from_flat
@@ -22,7 +23,6 @@ from pipeline.storage.examples import examples_from_npz, examples_to_npz
 from pipeline.storage.fidelity_records import Fidelity
 from pipeline.storage.files import Files, read_bytes, sha256_of
 from pipeline.storage.records import (
-    ClusterSample,
     Environment,
     EpochRecord,
     EvaluationRow,
@@ -77,6 +77,17 @@ class RunFolder(SettingsFolder):
             return []
         advice = "delete it: only a chart of the report needs it"
         return list(self._sealed.read(names.CLUSTER, _Cluster, advice, self._made_with()).samples)
+
+    def write_ledger(self, stages: Sequence[StageTime], nodes: Sequence[NodeTime]) -> None:
+        self._write(names.LEDGER, _Ledger(tuple(stages), tuple(nodes)))
+
+    def read_ledger(self) -> tuple[list[StageTime], list[NodeTime]]:
+        """What the run has cost so far, by stage and by node type; empty before the first stage."""
+        if not self.files.exists(names.LEDGER):
+            return [], []
+        advice = "delete it: costs are counted from zero then"
+        ledger = self._sealed.read(names.LEDGER, _Ledger, advice, self._made_with())
+        return list(ledger.stages), list(ledger.nodes)
 
     def has_event_examples(self) -> bool:
         return self.files.exists(names.EVENT_EXAMPLES)
@@ -303,6 +314,14 @@ class _Cluster:
     """The content of cluster.json."""
 
     samples: tuple[ClusterSample, ...]
+
+
+@dataclass(frozen=True)
+class _Ledger:
+    """The content of ledger.json."""
+
+    stages: tuple[StageTime, ...]
+    nodes: tuple[NodeTime, ...]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from pipeline.report.contents import Report
 from pipeline.report.figures import ACCENT, styled_chart, whole_ticks
-from pipeline.storage.records import ClusterSample
+from pipeline.storage.cluster_records import ClusterSample
 
 
 @dataclass(frozen=True)

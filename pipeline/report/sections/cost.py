@@ -8,6 +8,7 @@ from typing import ClassVar
 from pipeline import formats as fmt
 from pipeline.report.contents import Report
 from pipeline.report.contents_search import Course, Search
+from pipeline.storage.cluster_records import NodeTime
 from pipeline.storage.records import Cost
 
 
@@ -35,6 +36,7 @@ class StageCosts:
         num_retrained: Networks retrained.
         evaluations_per_hour: Pace of the search; None while it is unfinished.
         num_workers: Candidates evaluated at once.
+        nodes: Of each stage and node type what was there for it, idle or not; with a price, its dollars.
         course: Names and values of how the search ran; empty while it is unfinished.
     """
 
@@ -43,6 +45,7 @@ class StageCosts:
     num_retrained: int
     evaluations_per_hour: float | None
     num_workers: int | None
+    nodes: tuple[NodeTime, ...]
     course: tuple[tuple[str, str], ...]
 
 
@@ -59,6 +62,7 @@ def cost(report: Report) -> StageCosts:
         num_retrained=num_retrained,
         evaluations_per_hour=costs.evaluations_per_hour,
         num_workers=search.num_workers,
+        nodes=report.ledger,
         course=_course(search, search.course) if search.course else (),
     )
 

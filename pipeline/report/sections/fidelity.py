@@ -89,37 +89,38 @@ def fidelity(report: Report) -> RankFidelity | None:
 
 
 def _by_cost(study: Fidelity) -> Markup:
-    """Kendall's tau of accuracy of each score, with its interval, against what a search trains with it."""
-    figure = go.Figure()
-    for agreement in study.agreements:
-        samples, tau = study.training_samples.get(agreement.score, 0), agreement.tau
-        if agreement.measure != "accuracy" or tau is None:
-            continue
-        figure.add_trace(
-            go.Scatter(
-                x=[samples],
-                y=[tau.value],
-                error_y={
-                    "type": "data",
-                    "array": [tau.high - tau.value],
-                    "arrayminus": [tau.value - tau.low],
-                    "thickness": 1,
-                },
-                mode="markers+text",
-                text=[html.escape(agreement.score)],
-                textposition="middle right",
-                textfont={"size": 11},
-                marker={"size": 9, "color": ACCENT if agreement.score.startswith("trained_") else _NAMED},
-                showlegend=False,
-                hovertemplate="<b>%{text}</b><br>tau %{y:.2f}, %{x:,} training samples<extra></extra>",
-            )
+    """Kendall's tau of accuracy of each score, in the order of what a search trains on with it."""
+    agreements = [a for a in study.agreements if a.measure == "accuracy" and a.tau is not None]
+    agreements.sort(key=lambda one: study.training_samples.get(one.score, 0))
+    samples = [f"{study.training_samples.get(one.score, 0):,}" for one in agreements]
+    labels = [f"{html.escape(a.score)}<br>{number}" for a, number in zip(agreements, samples, strict=True)]
+    taus = [one.tau for one in agreements if one.tau is not None]
+    figure = go.Figure(
+        go.Scatter(
+            x=labels,
+            y=[tau.value for tau in taus],
+            error_y={
+                "type": "data",
+                "array": [tau.high - tau.value for tau in taus],
+                "arrayminus": [tau.value - tau.low for tau in taus],
+                "thickness": 1,
+            },
+            mode="markers",
+            marker={
+                "size": 9,
+                "color": [ACCENT if one.score.startswith("trained_") else _NAMED for one in agreements],
+            },
+            customdata=[html.escape(one.score) for one in agreements],
+            showlegend=False,
+            hovertemplate="<b>%{customdata}</b><br>tau %{y:.2f}<extra></extra>",
         )
+    )
     figure.add_hline(y=0, line={"color": "#9aa7b5", "width": 1})
     if ceiling := study.ceilings.get("accuracy"):
         figure.add_hline(y=ceiling, line={"dash": "dot", "color": "#9aa7b5"}, annotation_text="perfect score")
-    figure.update_xaxes(rangemode="tozero", tickformat="~s")
-    title = "samples that a search trains on"
-    return styled_chart(figure, "fidelity-cost", title, "Kendall's tau of accuracy", height=420)
+    figure.update_xaxes(tickangle=-90, automargin=True)
+    title = "score, and the samples that a search trains on with it"
+    return styled_chart(figure, "fidelity-cost", title, "Kendall's tau of accuracy", height=480)
 
 
 def _chart(study: Fidelity, score: str) -> Markup:
