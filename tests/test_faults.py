@@ -60,6 +60,7 @@ def test_killed_weights_holder_hands_out_the_weights_again(whole: Search, distur
     assert disturbed.took_over_from(victim)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("late", ["holder_dies", "object_is_lost"])
 def test_evaluator_that_joins_late_gets_weights_that_were_lost(
     whole: Search, disturbed: Search, late: str

@@ -136,14 +136,14 @@ def test_run_takes_every_setting_over_the_named_config() -> None:
         retrain=replace(named.retrain, architectures=("best", "all-SCB_k3")),
         ray=replace(named.ray, num_workers=3),
     )
-    assert (command.run_dir, command.reuse_supernet) == (Path("B"), Path("A"))
+    assert (command.run_dir, command.reuse_supernet) == ("B", "A")
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_defaults_of_a_run_are_those_of_its_config(name: str) -> None:
     command = read("run", name)
     assert command.settings == CONFIGS[name]
-    assert command.run_dir == Path("runs") / name
+    assert command.run_dir == f"runs/{name}"
 
 
 def test_demo_is_the_run_of_its_config() -> None:
@@ -157,7 +157,7 @@ def test_retraining_on_another_data_set_takes_its_settings(on: tuple[str, ...], 
     command = read("retrain", "R", *(others + on if behind else on + others))
     named = CONFIGS["demo_events"]
     assert command.settings == replace(named, retrain=replace(named.retrain, epochs=2))
-    assert (command.source, command.on, command.architecture) == (Path("R"), "demo_events", "autosnn")
+    assert (command.source, command.on, command.architecture) == ("R", "demo_events", "autosnn")
 
 
 def test_retraining_on_another_data_set_has_a_folder_of_its_own(
@@ -165,8 +165,8 @@ def test_retraining_on_another_data_set_has_a_folder_of_its_own(
 ) -> None:
     assert status("retrain", str(run_folder.path), "--on=demo_events").code == 0
     assert status("retrain", str(run_folder.path), "--on=demo", "--run-dir", "elsewhere").code == 0
-    folders = [call[3].path for call in called]
-    assert folders == [run_folder.path / "transfer" / "demo_events-best", Path("elsewhere")]
+    folders = [call[3].location for call in called]
+    assert folders == [f"{run_folder}/transfer/demo_events-best", "elsewhere"]
     assert all(call[1].path == run_folder.path for call in called)
 
 
@@ -202,7 +202,7 @@ def test_import_takes_the_settings_of_a_config() -> None:
     for arguments in (["F", "R", "--config", "demo", "--seed", "3"], ["--seed=3", "--config=demo", "F", "R"]):
         command = read("import-checkpoint", *arguments)
         assert command.settings == replace(CONFIGS["demo"], seed=3)
-        assert (command.file, command.run_dir) == (Path("F"), Path("R"))
+        assert (command.file, command.run_dir) == (Path("F"), "R")
     assert read("import-checkpoint", "F", "R").settings == CONFIGS["cifar10"]
 
 

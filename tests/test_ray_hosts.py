@@ -45,7 +45,8 @@ def test_three_hosts_give_the_table_of_one(whole: Search, disturbed: Search, clu
     assert len({line["node"] for line in disturbed.evaluated()}) == 2
 
 
-@pytest.mark.parametrize("seconds", [3, pytest.param(25, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [3, 25])
 def test_link_that_is_cut_for_a_while(
     whole: Search, disturbed: Search, cluster: RayHosts, seconds: float
 ) -> None:
@@ -105,6 +106,7 @@ def test_evaluator_that_is_stopped_is_replaced(whole: Search, disturbed: Search,
     assert disturbed.table() == whole.table()
 
 
+@pytest.mark.long
 def test_node_that_gets_sigterm_costs_nothing(whole: Search, disturbed: Search, cluster: RayHosts) -> None:
     disturbed.meets(together=2, delay=1)
     driver = start(disturbed, cluster)
@@ -122,9 +124,8 @@ def is_ray_start(process: psutil.Process) -> bool:
     return process.name() != "sh" and "ray.scripts.scripts" in process.cmdline()
 
 
-@pytest.mark.parametrize(
-    "settings", [TINY, pytest.param(["--search.no-cache"], marks=pytest.mark.long)], ids=["tiny", "demo"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("settings", [TINY, ["--search.no-cache"]], ids=["tiny", "demo"])
 def test_two_nodes_of_one_cpu_make_the_run_of_one_node_of_two(
     tmp_path: Path, cluster: RayHosts, settings: list[str]
 ) -> None:

@@ -16,7 +16,7 @@ import ray
 
 from pipeline.config.budget import ANY_NODE, BudgetConfig
 from pipeline.formats import duration
-from pipeline.interruption import BudgetSpent, interrupt
+from pipeline.interruption import BudgetSpent, interrupt, interruption
 from pipeline.storage.cluster_records import NodeTime, StageTime
 from pipeline.storage.run_folder import RunFolder
 
@@ -77,12 +77,15 @@ class Ledger:
     def end(self) -> None:
         """Writes the ledger a last time."""
         self._ended.set()
-        self._thread.join(timeout=5)
-        self._look()
+        self._thread.join(timeout=2)
         self._write()
 
     def _watch(self) -> None:
-        while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
+        ending = False
+        while not ending:
+            ending = self._ended.wait(_SECONDS_BETWEEN_LOOKS)
+            if ending and interruption() is not None:
+                return  # a Ray that died may not answer
             try:
                 self._look()
                 if time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
@@ -90,8 +93,7 @@ class Ledger:
             except Exception as error:  # the ledger is not worth a run; a lost cluster is told by the stage
                 logger.debug("costs are recorded no more: %s", error)
                 return
-            if reason := self.spent():
-                self._write()
+            if not ending and (reason := self.spent()):
                 return interrupt(BudgetSpent(reason))
 
     def _look(self) -> None:
