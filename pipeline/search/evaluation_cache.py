@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ from pipeline.storage.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
+_SECONDS_OF_PAUSE = 60.0
+
 
 class EvaluationCache:
     """Evaluations with one super-network's weights and the same settings.
@@ -36,13 +39,17 @@ class EvaluationCache:
         self.files = files
         self.key = key
         self._warned = False
+        self._pause_until = 0.0
 
     def read(self) -> dict[str, EvaluationRow]:
         """All evaluations by architecture; damaged files are skipped, as a cache only saves work."""
         rows: dict[str, EvaluationRow] = {}
-        for name in self.files.list(""):
-            if not name.endswith(".parquet"):
-                continue
+        try:
+            names = [name for name in self.files.list("") if name.endswith(".parquet")]
+        except OSError as error:
+            logger.warning("the evaluation cache cannot be read: %s", error)
+            names = []
+        for name in names:
             try:
                 rows |= {row.architecture: row for row in self._in_file(name) if not row.error}
             except (OSError, ValueError) as error:
@@ -50,8 +57,11 @@ class EvaluationCache:
         return rows
 
     def append(self, rows: list[EvaluationRow]) -> None:
-        """Adds the rows of one trial. Errors only warn, as a search can do without its cache."""
-        if not rows:
+        """Adds the rows of one trial. Errors only warn, as a search can do without its cache.
+
+        After an error it tries no more for a minute, so that a store that is away does not hold up a search.
+        """
+        if not rows or time.monotonic() < self._pause_until:
             return
         texts = "/".join(sorted(row.architecture for row in rows))
         name = hashlib.sha256(texts.encode()).hexdigest()[:24]
@@ -61,6 +71,7 @@ class EvaluationCache:
             if not self._warned:
                 logger.warning("the evaluation cache cannot be written: %s", error.__cause__ or error)
             self._warned = True
+            self._pause_until = time.monotonic() + _SECONDS_OF_PAUSE
 
     def _in_file(self, name: str) -> list[EvaluationRow]:
         table = from_parquet(read_bytes(self.files, name))
@@ -74,7 +85,8 @@ def open_cache(
 ) -> EvaluationCache:
     """The cache of a run's search, where runs beside it have theirs; for the arguments see `cache_key`."""
     key = cache_key(config, data, weights_sha256=weights_sha256, engine=engine)
-    return EvaluationCache(open_files(join(shared_cache(run.location), "evaluations", key)), key)
+    location = join(shared_cache(run.location), "evaluations", key)
+    return EvaluationCache(open_files(location, needed=False), key)
 
 
 def cache_key(config: Config, data: RunData, *, weights_sha256: str, engine: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -16,6 +17,8 @@ from typing import Any
 
 from pipeline.json_values import from_json, to_json
 from pipeline.storage.objects import ObjectFiles, StoreAway
+
+logger = logging.getLogger(__name__)
 
 LEASE = "driver.json"
 LOCK = ".driver.lock"
@@ -164,10 +167,14 @@ def locked(folder: Path, seconds: float = 5.0) -> Iterator[None]:
 
     Raises:
         ValueError: Another driver holds it, for this many seconds at least.
+        OSError: The folder cannot be made.
     """
     folder = folder.resolve()
     is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"The run folder '{folder}' cannot be made: {error}. Choose another one.") from error
     with _lock_file(folder / LOCK, seconds):
         try:
             yield
@@ -194,6 +201,10 @@ def _lock_file(path: Path, seconds: float) -> Iterator[None]:
                         f"'{path.parent}' is driven by {file.read() or 'another process'}: wait for it, stop "
                         "it, or choose another folder."
                     ) from None
+            except OSError as error:
+                logger.warning("'%s' cannot be locked (%s): start no second driver on it", path.parent, error)
+                yield
+                return
             else:
                 if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     file.write(str(own_lease()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pipeline.storage.files import Files, LocalFiles
@@ -9,12 +10,16 @@ from snn.user_cache import user_cache
 
 
 def is_uri(location: str) -> bool:
-    """Whether a location is in an object store."""
-    return "://" in location
+    """Whether a location is in an object store, or meant to be: `s3:/bucket` is not a folder either."""
+    return re.match(r"[a-z][a-z0-9]+:/", location) is not None
 
 
-def open_files(location: str) -> Files:
+def open_files(location: str, *, needed: bool = True) -> Files:
     """The files at a location.
+
+    Args:
+        location: Where.
+        needed: Whether to wait for a store that is away; without, errors come soon.
 
     Raises:
         ValueError: A URI that no storage here understands.
@@ -24,7 +29,7 @@ def open_files(location: str) -> Files:
     from pipeline.storage.objects import ObjectFiles
     from pipeline.storage.queued import QueuedFiles
 
-    return QueuedFiles(ObjectFiles(location))
+    return QueuedFiles(ObjectFiles(location)) if needed else ObjectFiles(location, seconds_of_retries=2.0)
 
 
 def join(location: str, *names: str) -> str:

@@ -158,6 +158,9 @@ class QueuedFiles:
             )
         elif kept:
             logger.warning("%d files that could not be written to '%s' earlier are written", len(kept), self)
+            for name in kept:  # they are this driver's now
+                header, data = _unpacked(read_bytes(self.kept, name))
+                self.kept.put(name, _packed({**header, "driver": self._driver}, data))
             with self._changed:
                 self._waiting |= {name: headers[name]["name"] for name in kept}
                 self._number = 1 + int(kept[-1])
@@ -169,7 +172,7 @@ class QueuedFiles:
         with self._changed:
             kept = f"{self._number:09d}"
             self._number += 1
-            self.kept.put(kept, json.dumps(header).encode() + b"\n" + data)
+            self.kept.put(kept, _packed(header, data))
             self._waiting[kept] = name
             self._changed.notify_all()
 
@@ -235,6 +238,10 @@ class QueuedFiles:
     def _is_deleted(self, name: str) -> bool:
         kept = self._latest(name)
         return kept is not None and bool(_unpacked(read_bytes(self.kept, kept))[0]["deleted"])
+
+
+def _packed(header: dict[str, Any], data: bytes) -> bytes:
+    return json.dumps(header).encode() + b"\n" + data
 
 
 def _unpacked(data: bytes) -> tuple[dict[str, Any], bytes]:
