@@ -54,7 +54,7 @@ class SamplesHolder:
         self._pieces: OrderedDict[tuple[Split, int], ray.ObjectRef] = OrderedDict()
 
     def describe(self, split: Split) -> StagedFile | None:
-        """The file of a split; None if every node makes these samples itself."""
+        """The file of a split, if it has one."""
         return self.files.get(split)
 
     def piece(self, split: Split, number: int) -> list[ray.ObjectRef]:
@@ -73,6 +73,8 @@ class SamplesHolder:
 def hold_samples(name: str, samples: Mapping[Split, LabelledSamples]) -> Any:
     """Starts the actor on this node; Ray restarts it when it dies. It lives as long as its handle.
 
+    None if every node makes these samples itself.
+
     Args:
         name: A name that no other actor has.
         samples: The run's samples by split.
@@ -82,6 +84,8 @@ def hold_samples(name: str, samples: Mapping[Split, LabelledSamples]) -> Any:
         for split, data in samples.items()
         if data.file is not None
     }
+    if not files:
+        return None
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     holder = ray.remote(SamplesHolder).options(
         name=name, num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
