@@ -61,6 +61,8 @@ def ask_nodes(config: Config) -> Iterator[tuple[dict[str, Any], NodeFacts | str]
         try:
             yield node, ray.get(ref)
         except ray.exceptions.RayError as error:
+            if not _is_there(node):
+                continue  # it left meanwhile
             yield node, f"{name} cannot run the project's code: {str(error).splitlines()[-1]}"
 
 
@@ -69,6 +71,10 @@ def _ask(node_id: str, config: Config) -> ray.ObjectRef:
     task: Any = ray.remote(describe_this_node).options(num_cpus=0, scheduling_strategy=there, max_retries=0)
     ref: ray.ObjectRef = task.remote(config)
     return ref
+
+
+def _is_there(node: dict[str, Any]) -> bool:
+    return any(other["Alive"] for other in ray.nodes() if other["NodeID"] == node["NodeID"])
 
 
 def _works(node: dict[str, Any]) -> bool:

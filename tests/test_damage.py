@@ -34,13 +34,14 @@ from pipeline.data import load_data
 from pipeline.networks import make_network
 from pipeline.ray.session import Resources
 from pipeline.run import open_run
-from pipeline.storage.cluster_records import ClusterSample
+from pipeline.storage.cluster_records import ClusterSample, NodeTime, StageTime
 from pipeline.storage.fidelity_records import Fidelity, Score, StudiedArchitecture
 from pipeline.storage.names import (
     FIDELITY,
     FILES,
     FINALISTS,
     FOLDED_WEIGHTS,
+    LEDGER,
     REPLAY,
     REPORT_JSON,
     checkpoint_of,
@@ -106,6 +107,7 @@ def make_trained(folder: Path) -> RunFolder:
     run.write_curves(None, HISTORY[0])
     run.write_checkpoint(None, b"state")
     run.write_cluster([ClusterSample(1e9, 2, 4.0, 0.0, 0)])
+    run.write_ledger([StageTime("search", 9.0, None)], [NodeTime("search", "node", 9.0, 18.0, 0.0, None)])
     run.write_folded_weights({"w": np.ones(3)})
     return run
 
@@ -342,7 +344,8 @@ def test_damaged_file_is_named_or_does_no_harm(
         if now.status == 0 and now.redone == expected.redone and damage not in ("missing", "a folder"):
             assert now.result == expected.result or damaged.name in now.errors, where
         after = content(run)
-        finished = [n for n in before if n not in (*OUTPUTS, FOLDED_WEIGHTS) and run / n != damaged]
+        grows = (*OUTPUTS, FOLDED_WEIGHTS, LEDGER)
+        finished = [name for name in before if name not in grows and run / name != damaged]
         assert [name for name in finished if after.get(name) != before[name]] == [], where
         shutil.rmtree(tmp_path / command)
 

@@ -37,6 +37,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.long
 def test_killed_evaluator_is_replaced(whole: Search, disturbed: Search) -> None:
     disturbed.meets(delay=0.5, together=2)
     driver = disturbed.start()

@@ -190,7 +190,8 @@ def is_clean(run: Path) -> bool:
     ("stage", "number", "status"),
     [
         *((stage, signal.SIGTERM, 143) for stage in STAGES),
-        ("2/3", signal.SIGUSR1, 75),  # Tune has a handler of its own for it
+        # Tune has a handler of its own for it.
+        pytest.param("2/3", signal.SIGUSR1, 75, marks=pytest.mark.long),
     ],
 )
 def test_signal_ends_every_stage_soon_and_leaves_nothing(
@@ -216,7 +217,7 @@ def test_signal_ends_every_stage_soon_and_leaves_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("process", ["raylet", "gcs_server"])
+@pytest.mark.parametrize("process", ["raylet", pytest.param("gcs_server", marks=pytest.mark.long)])
 def test_death_of_ray_is_one_error_and_leaves_nothing(tmp_path: Path, process: str) -> None:
     driver = start_stage(tmp_path / "run", "2/3")
     family = psutil.Process(driver.pid).children(recursive=True)

@@ -48,6 +48,7 @@ ALLOWED: dict[str, dict[Any, str]] = {
     "data.crop": {0: OFF},
     "data.denoise_us": {0: OFF},
     "search.spike_exponent": {1e-50: "next to 0, which ignores spikes"},
+    "budget.prices": {(): "the default"},
     "search.more_exponents": {(): "the default", (1e-50,): "next to 0, which ignores spikes"},
     "search.max_spikes": {
         1e308: "a budget that every network keeps",

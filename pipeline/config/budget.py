@@ -15,9 +15,9 @@ ANY_NODE = "node"
 class BudgetConfig:
     """What a run may cost; not part of its identity. At the limit a command stops and keeps what it has."""
 
-    max_hours: Annotated[float, Range(0.0, 1e6, low_excluded=True)] | None = None
+    max_hours: Annotated[float, Range(1e-6, 1e6)] | None = None
     """Hours that all commands of a run may take together."""
-    max_dollars: Annotated[float, Range(0.0, 1e9, low_excluded=True)] | None = None
+    max_dollars: Annotated[float, Range(1e-6, 1e9)] | None = None
     """Dollars that all nodes may cost together, by `prices`."""
     prices: tuple[str, ...] = ()
     """Dollars per hour and node as NODE_TYPE=DOLLARS: of node types of an autoscaler, and `node` for all

@@ -56,7 +56,7 @@ class Ledger:
         Raises:
             BudgetSpent: The budget is spent already.
         """
-        self._look()
+        self._try_to_look()
         self.stage = stage
         if reason := self.spent():
             raise BudgetSpent(reason)
@@ -86,15 +86,21 @@ class Ledger:
             ending = self._ended.wait(_SECONDS_BETWEEN_LOOKS)
             if ending and interruption() is not None:
                 return  # a Ray that died may not answer
-            try:
-                self._look()
-                if time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
-                    self._write()
-            except Exception as error:  # the ledger is not worth a run; a lost cluster is told by the stage
-                logger.debug("costs are recorded no more: %s", error)
+            if not self._try_to_look():
                 return
+            if time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
+                self._write()
             if not ending and (reason := self.spent()):
                 return interrupt(BudgetSpent(reason))
+
+    def _try_to_look(self) -> bool:
+        """Whether the cluster answered; one that is lost is told by the stage."""
+        try:
+            self._look()
+        except Exception as error:
+            logger.debug("costs are recorded no more: %s", error)
+            return False
+        return True
 
     def _look(self) -> None:
         with self._lock:
@@ -170,10 +176,12 @@ def read_energy(folder: Path = _POWERCAP) -> float | None:
 
 
 def ledger_lines(stages: list[StageTime], nodes: list[NodeTime]) -> list[str]:
-    """The ledger as lines for the terminal."""
+    """Lines for the terminal; none of a stage on this machine alone without price and energy."""
     lines = []
     for entry in stages:
         there = [node for node in nodes if node.stage == entry.stage]
+        if entry.joules is None and all(n.node_type == _THIS_MACHINE and n.dollars is None for n in there):
+            continue
         parts = [duration(entry.wall_seconds)]
         parts += [f"{node.node_seconds / 3600:.2f} node hours of '{node.node_type}'" for node in there]
         if any(node.dollars is not None for node in there):
