@@ -51,8 +51,8 @@ CONFIGS: dict[str, Config] = {
             checkpoint_every=1,
         ),
     ),
-    # What ranked best at the small scale, on all of CIFAR-10: short trainings on about 3 M images instead of a
-    # super-network's 24 M.
+    # What ranked best at the small scale, on all of CIFAR-10: short trainings on about 3 M images instead of
+    # the 24 M of a super-network.
     "cifar10_best": replace(
         _CIFAR10,
         name="cifar10_best",

@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from io import BufferedIOBase, BytesIO
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pipeline.storage.files import LocalFiles, read_bytes
 from pipeline.storage.lease import Lease
@@ -30,6 +31,15 @@ SECONDS_WITHOUT_RUN = 20.0
 _SECONDS_BETWEEN_TRIES = 1.0
 
 
+@dataclass(frozen=True)
+class _Write:
+    """A write that waits: of a file, or its deletion; and the driver that asked for it."""
+
+    name: str
+    driver: str | None
+    deleted: bool
+
+
 class QueuedFiles:
     """Files of an object store for a run; implements `pipeline.storage.files.Files`.
 
@@ -46,7 +56,7 @@ class QueuedFiles:
         key = hashlib.sha256(str(files).encode()).hexdigest()[:16]
         self.kept = LocalFiles(user_cache() / "unwritten" / key)
         self._changed = threading.Condition()
-        self._waiting: dict[str, str] = {}  # names by the name of the kept file, in order
+        self._waiting: dict[str, _Write] = {}  # by the name of the kept file, in order
         self._driver: str | None = None
         self._number = 0
         self._failure: OSError | None = None
@@ -61,10 +71,9 @@ class QueuedFiles:
     def open(self, name: str) -> BufferedIOBase:
         with self._changed:
             if (kept := self._latest(name)) is not None:
-                header, data = _unpacked(read_bytes(self.kept, kept))
-                if header["deleted"]:
+                if self._waiting[kept].deleted:
                     raise FileNotFoundError(f"'{self}/{name}' does not exist.")
-                return BytesIO(data)
+                return BytesIO(_unpacked(read_bytes(self.kept, kept))[1])
         return self._patiently(lambda: self.store.open(name))
 
     def put(self, name: str, data: bytes) -> None:
@@ -82,15 +91,15 @@ class QueuedFiles:
     def list(self, folder: str) -> list[str]:
         prefix = folder.rstrip("/") + "/" if folder else ""
         with self._changed:
-            waiting = {name: self._is_deleted(name) for name in {*self._waiting.values()}}
+            waiting = {write.name: write.deleted for write in self._waiting.values()}
         stored = self._patiently(lambda: self.store.list(folder))
         names = {*stored, *(name for name in waiting if name.startswith(prefix))}
         return sorted(name for name in names if not waiting.get(name))
 
     def exists(self, name: str) -> bool:
         with self._changed:
-            if self._latest(name) is not None:
-                return not self._is_deleted(name)
+            if (kept := self._latest(name)) is not None:
+                return not self._waiting[kept].deleted
         return self._patiently(lambda: self.store.exists(name))
 
     def flush(self) -> None:
@@ -143,12 +152,10 @@ class QueuedFiles:
         self._driver = None
 
     def _take_over(self, before: Lease | None) -> None:
-        kept = self.kept.list("")
-        headers = {name: _unpacked(read_bytes(self.kept, name))[0] for name in kept}
-        ours = before is not None and all(h["driver"] == before.driver for h in headers.values())
-        for name in kept:
-            if not ours:
-                self.kept.delete(name)
+        kept = {name: _unpacked(read_bytes(self.kept, name)) for name in self.kept.list("")}
+        ours = before is not None and all(write.driver == before.driver for write, _ in kept.values())
+        for name in kept if not ours else ():
+            self.kept.delete(name)
         if kept and not ours:
             logger.warning(
                 "%d files that could not be written to '%s' earlier are dropped: another driver has worked "
@@ -158,22 +165,20 @@ class QueuedFiles:
             )
         elif kept:
             logger.warning("%d files that could not be written to '%s' earlier are written", len(kept), self)
-            for name in kept:  # they are this driver's now
-                header, data = _unpacked(read_bytes(self.kept, name))
-                self.kept.put(name, _packed({**header, "driver": self._driver}, data))
-            with self._changed:
-                self._waiting |= {name: headers[name]["name"] for name in kept}
-                self._number = 1 + int(kept[-1])
+            for name, (write, data) in kept.items():
+                self._waiting[name] = replace(write, driver=self._driver)  # they are this driver's now
+                self.kept.put(name, _packed(self._waiting[name], data))
+            self._number = 1 + int(max(kept))
 
     def _keep(self, name: str, data: bytes, *, deleted: bool) -> None:
         if self._failure is not None:
             raise self._failure
-        header = {"driver": self._driver, "name": name, "deleted": deleted}
+        write = _Write(name, self._driver, deleted)
         with self._changed:
             kept = f"{self._number:09d}"
             self._number += 1
-            self.kept.put(kept, _packed(header, data))
-            self._waiting[kept] = name
+            self.kept.put(kept, _packed(write, data))
+            self._waiting[kept] = write
             self._changed.notify_all()
 
     def _write(self, ended: threading.Event) -> None:
@@ -185,12 +190,12 @@ class QueuedFiles:
                 if ended.is_set():
                     return
                 kept = next(iter(self._waiting))
-                header, data = _unpacked(read_bytes(self.kept, kept))
+                write, data = _unpacked(read_bytes(self.kept, kept))
             try:
-                if header["deleted"]:
-                    self.store.delete(header["name"])
+                if write.deleted:
+                    self.store.delete(write.name)
                 else:
-                    self.store.put(header["name"], data)
+                    self.store.put(write.name, data)
             except StoreAway as error:
                 self._say_away(error)
                 ended.wait(_SECONDS_BETWEEN_TRIES)
@@ -233,17 +238,13 @@ class QueuedFiles:
 
     def _latest(self, name: str) -> str | None:
         """The kept file with what was last written under a name, if that waits."""
-        return next((kept for kept, other in reversed(self._waiting.items()) if other == name), None)
-
-    def _is_deleted(self, name: str) -> bool:
-        kept = self._latest(name)
-        return kept is not None and bool(_unpacked(read_bytes(self.kept, kept))[0]["deleted"])
+        return next((kept for kept, write in reversed(self._waiting.items()) if write.name == name), None)
 
 
-def _packed(header: dict[str, Any], data: bytes) -> bytes:
-    return json.dumps(header).encode() + b"\n" + data
+def _packed(write: _Write, data: bytes) -> bytes:
+    return json.dumps(vars(write)).encode() + b"\n" + data
 
 
-def _unpacked(data: bytes) -> tuple[dict[str, Any], bytes]:
+def _unpacked(data: bytes) -> tuple[_Write, bytes]:
     header, _, content = data.partition(b"\n")
-    return json.loads(header), content
+    return _Write(**json.loads(header)), content

@@ -12,7 +12,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,9 +122,8 @@ def cached_samples(directory: Path, key: str, build: Callable[[], LabelledSample
         directory.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(directory / f"{key}.lock") as alone:
             if not path.exists():
-                if alone:  # left by a killed process
-                    for partial in directory.glob(f"{key}.*.partial"):
-                        partial.unlink()
+                if alone:
+                    _remove_partial(path)
                 _write(build(), path)
     return open_samples(path)
 
@@ -153,23 +152,21 @@ def copied_samples(
     """
     path, checked = directory / f"{fingerprint}.arrow", directory / f"{fingerprint}.checked"
     directory.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(directory / f"{fingerprint}.lock"):
+    with exclusive_lock(directory / f"{fingerprint}.lock") as alone:
         if checked.exists() and checked.read_text() == checked_for and path.stat().st_size == num_bytes:
             return open_samples(path)
         if not _is_copy(path, fingerprint):
+            if alone:
+                _remove_partial(path)
             _check_space(num_bytes, directory)
-            partial = path.with_suffix(".partial")
-            with partial.open("wb") as file:
-                file.writelines(pieces())
-                file.flush()
-                os.fsync(file.fileno())
-            if not _is_copy(partial, fingerprint):
-                raise OSError(
-                    errno.EIO,
-                    "The samples that were fetched are not those that were sent; try again",
-                    str(path),
-                )
-            os.replace(partial, path)
+            with _replacing(path) as partial:
+                with partial.open("wb") as file:
+                    file.writelines(pieces())
+                    file.flush()
+                    os.fsync(file.fileno())
+                if not _is_copy(partial, fingerprint):
+                    reason = "The samples that were fetched are not those that were sent; try again"
+                    raise OSError(errno.EIO, reason, str(path))
         checked.write_text(checked_for)
         return open_samples(path)
 
@@ -263,14 +260,26 @@ def _write(data: LabelledSamples, path: Path) -> None:
     """Writes to a temporary name, then renames: readers see the whole file or none."""
     needed = data.samples.nbytes + data.labels.nbytes + data.groups.nbytes + _SPARE_BYTES
     _check_space(needed, path.parent)
-    partial = path.with_name(f"{path.stem}.{socket.gethostname()}-{os.getpid()}.partial")
-    try:
+    with _replacing(path) as partial:
         _write_batch(_to_batch(data), partial)
         _check_readable(partial, data)
+
+
+def _remove_partial(path: Path) -> None:
+    """Removes what killed processes left in `_replacing`."""
+    for partial in path.parent.glob(f"{path.stem}.*.partial"):
+        partial.unlink()
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary name, of this process alone, that becomes `path` unless the block raises."""
+    partial = path.with_name(f"{path.stem}.{socket.gethostname()}-{os.getpid()}.partial")
+    try:
+        yield partial
         os.replace(partial, path)
     finally:
-        with suppress(FileNotFoundError):
-            partial.unlink()
+        partial.unlink(missing_ok=True)
 
 
 def _check_space(needed: int, directory: Path) -> None:

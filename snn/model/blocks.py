@@ -196,7 +196,7 @@ def make_block(name: str, layer: SearchedLayer, make_neuron: MakeNeuron) -> nn.M
     if name == "skip_connect":
         identity = layer.stride == 1 and layer.in_channels == layer.out_channels
         return nn.Identity() if identity else SkipConnection(layer, make_neuron)
-    kind, kernel_size, expansion = _read_block_name(name)
+    kind, kernel_size, expansion = read_block_name(name)
     if kind == "SCB":
         return SpikingConvBlock(layer, kernel_size, make_neuron)
     if kind == "SRB":
@@ -204,7 +204,8 @@ def make_block(name: str, layer: SearchedLayer, make_neuron: MakeNeuron) -> nn.M
     return SpikingInvertedBottleneck(layer, kernel_size, expansion, make_neuron)
 
 
-def _read_block_name(name: str) -> tuple[str, int, int]:
+def read_block_name(name: str) -> tuple[str, int, int]:
+    """Kind, kernel size and expansion (1 if it has none) of a candidate block with convolutions."""
     match = re.fullmatch(r"(SCB|SRB|SIB)_k(\d)(?:_e(\d))?", name)
     assert match, f"{name} is in ALL_BLOCKS but has no module: {ALL_BLOCKS}"
     return match[1], int(match[2]), int(match[3] or 1)

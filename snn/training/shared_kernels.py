@@ -6,13 +6,12 @@ NAS): more of the steps train each weight.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 
 import torch
 from torch import Tensor, nn
 
-from snn.model.blocks import ConvNorm
+from snn.model.blocks import ConvNorm, read_block_name
 from snn.model.network import SpikingNetwork
 
 
@@ -48,10 +47,11 @@ class SharedKernels:
 
 def _pairs(candidates: nn.ModuleDict) -> list[tuple[Tensor, Tensor]]:
     """Small and large kernel of each convolution that two candidate blocks of a layer share."""
-    kinds: dict[str, list[tuple[int, nn.Module]]] = defaultdict(list)
+    kinds: dict[tuple[str, int], list[tuple[int, nn.Module]]] = defaultdict(list)
     for name, block in candidates.items():
-        if match := re.search(r"_k(\d)", name):
-            kinds[name.replace(match[0], "")].append((int(match[1]), block))
+        if name != "skip_connect":
+            kind, kernel_size, expansion = read_block_name(name)
+            kinds[kind, expansion].append((kernel_size, block))
     pairs = []
     for blocks in kinds.values():
         *small_blocks, (_, largest) = sorted(blocks, key=lambda block: block[0])
