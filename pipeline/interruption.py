@@ -47,12 +47,10 @@ class BudgetSpent(KeyboardInterrupt):
     """The run has taken or cost as much as it may.
 
     Attributes:
-        status: BUDGET_SPENT.
+        status: The exit status.
     """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.status = BUDGET_SPENT
+    status = BUDGET_SPENT
 
 
 class ProcessLost(RuntimeError):

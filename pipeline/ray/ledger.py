@@ -142,7 +142,10 @@ class Ledger:
 
     def _write(self) -> None:
         self._written = time.monotonic()
-        self.run.write_ledger(list(self.stages.values()), list(self.nodes.values()))
+        try:
+            self.run.write_ledger(list(self.stages.values()), list(self.nodes.values()))
+        except OSError as error:  # no finished stage fails for the sake of its costs
+            logger.warning("the ledger cannot be written: %s", error)
 
 
 @contextmanager
