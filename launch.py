@@ -61,6 +61,8 @@ class Stage:
     """Ray cluster to join ('auto', ray://...), if another than before."""
     num_workers: Annotated[int | None, arg(name="ray.num-workers", aliases=["--ray-num-workers"])] = None
     """Trial actors that run at once, if another number than before."""
+    training_workers: Annotated[tuple[int, ...] | None, arg(name="training.workers")] = None
+    """Workers that train the super-network together, if another number than before."""
     max_hours: Annotated[float | None, arg(name="budget.max-hours")] = None
     """Hours that the run may take, if another limit than before."""
     max_dollars: Annotated[float | None, arg(name="budget.max-dollars")] = None
@@ -70,8 +72,15 @@ class Stage:
         from pipeline.run import run_stage
         from pipeline.storage.run_folder import RunFolder
 
-        folder, limits = RunFolder(self.run_dir), (self.max_hours, self.max_dollars)
-        config = folder.read_config().here(self.data_root, self.address, self.num_workers, *limits)
+        folder = RunFolder(self.run_dir)
+        config = folder.read_config().here(
+            self.data_root,
+            self.address,
+            self.num_workers,
+            self.max_hours,
+            self.max_dollars,
+            self.training_workers,
+        )
         run_stage(self.name, folder, config)
 
 

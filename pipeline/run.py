@@ -27,6 +27,7 @@ from pipeline.search.check import check_search
 from pipeline.search.stage import search
 from pipeline.storage.names import REPORT_HTML
 from pipeline.storage.run_folder import RunFolder
+from pipeline.training.group import Group
 from pipeline.training.retrain import retrain, unfinished_networks
 from pipeline.training.supernet import read_checkpoint, reuse_supernet, train_supernet, write_imported
 
@@ -190,7 +191,9 @@ STAGES: dict[str, Stage] = {
         "super-network",
         "1/3 super-network",
         lambda run, _: run.has_supernet(),
-        lambda _, resources: Waiting("a training", resources.training_cpus, resources.training_gpus),
+        lambda config, resources: Group(
+            config.training.workers, resources.training_cpus, resources.training_gpus
+        ).waiting(),
         _train,
         lambda config: "" if config.search.needs_supernet else f"search.scoring is {config.search.scoring}",
     ),
@@ -207,7 +210,9 @@ STAGES: dict[str, Stage] = {
         "retraining",
         "3/3 retraining",
         lambda run, config: not unfinished_networks(run, config),
-        lambda config, resources: Waiting("a training", config.threads_per_worker, resources.training_gpus),
+        lambda config, resources: Group(
+            config.training.retrain_workers, config.threads_per_worker, resources.training_gpus
+        ).waiting(),
         _retrain,
     ),
 }

@@ -40,6 +40,7 @@ KNOW_RAY = {
     "cluster.doctor",
     "pipeline.search.guard",
     "pipeline.training.tasks",
+    "pipeline.training.group",
     "pipeline.bench.cluster",
     "pipeline.bench.weights",
     "pipeline.search.trials",

@@ -15,7 +15,8 @@ import torch
 from data_files import write_recordings
 
 from pipeline.config.search import SearchConfig
-from pipeline.config.tree import Config, DataConfig, NetworkConfig, RetrainConfig
+from pipeline.config.training import RetrainConfig
+from pipeline.config.tree import Config, DataConfig, NetworkConfig
 from pipeline.data import RunData, load_data
 from snn.data.camera.frames import to_network_input
 from snn.data.images import normalise_images

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.config.search import SearchConfig
-from pipeline.config.tree import Config, DataConfig, NetworkConfig, RetrainConfig, SupernetConfig
+from pipeline.config.training import RetrainConfig, SupernetConfig
+from pipeline.config.tree import Config, DataConfig, NetworkConfig
 
 _CIFAR10 = Config()
 # After minutes a super-network ranks accuracies by chance; 4,000 images from scratch rank them (README).

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pipeline.config.budget import BudgetConfig
 from pipeline.config.identity import NO_IDENTITY, added, identity_of, with_added
 from pipeline.config.search import SearchConfig, check_exhaustive
+from pipeline.config.training import RetrainConfig, Seed, Share, SupernetConfig, TrainingConfig, check_workers
 from pipeline.json_values import field_names, from_json, to_json
 from snn.datasets import DATASETS, Dataset, DatasetName, EventDataset, look_up_dataset
 from snn.options import (
@@ -19,12 +20,9 @@ from snn.options import (
     TIME_STEPS,
     EventValues,
     FrameOptions,
-    LossName,
     MomentsName,
     NeuronName,
-    PathSampling,
     Range,
-    Schedule,
     Text,
     check_settings,
 )
@@ -38,13 +36,7 @@ from snn.search_space import (
     make_backbone,
 )
 
-# Seeds that every generator takes: Python's, NumPy's and torch's.
-Seed = Annotated[int, Range(0, 2**63 - 1)]
-Epochs = Annotated[int, Range(1, 1_000_000)]
-# Batch norm needs two samples for its statistics.
-TrainingBatch = Annotated[int, Range(2, 1_000_000)]
 Threads = Annotated[int, Range(1, 4096)]
-Share = Annotated[float, Range(1e-6, 1 - 1e-6)]
 Side = Annotated[int, Range(1, 32_768)]
 NumSamples = Annotated[int, Range(2, 1_000_000_000)]
 
@@ -151,79 +143,6 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
-class SupernetConfig:
-    """Stage 1: training the weight-sharing super-network."""
-
-    epochs: Epochs = 600
-    """Passes over D_train."""
-    batch_size: TrainingBatch = 96
-    """Samples per step."""
-    learning_rate: Annotated[float, POSITIVE_FLOAT32] = 1e-3
-    """Step size of Adam."""
-    learning_rate_schedule: Schedule = "constant"
-    """Schedule of the learning rate: `constant` as in the paper, or `cosine` decay to zero."""
-    path_sampling: PathSampling = "uniform"
-    """Paths of a step: `uniform`, one random path as in the paper; `fair`, as many as there are blocks, each
-    block of each layer once; `sandwich`, the first block throughout, the last one, and two random paths. A
-    step takes as many times longer."""
-    loss: LossName = "mse"
-    """Loss of the votes: `mse` of the firing rates as in the paper, `cross_entropy` of the firing rates, or
-    `tet`, the mean cross-entropy over the time steps."""
-    spike_penalty: Annotated[float, Range(0.0, 1e6)] = 0.0
-    """Weight of the firing rate (spikes per neuron and time step) that is added to the loss; 0 is off."""
-    average: Annotated[float, Range(0.0, 1.0, high_excluded=True)] = 0.0
-    """Candidates are scored with an exponential moving average of the weights of this decay; 0 is off."""
-    shared_kernels: bool = field(default=False, metadata=added(False))
-    """The kernels of small blocks are the centres of those of large ones (SCB_k3 in SCB_k5, SRB_k3 in SRB_k5,
-    SIB likewise), so that each is trained more often."""
-    checkpoint_every: Epochs = 10
-    """Epochs between checkpoints, from which an interrupted training resumes."""
-
-    def __post_init__(self) -> None:
-        check_settings("supernet", self)
-
-
-@dataclass(frozen=True)
-class RetrainConfig:
-    """Stage 3: training the chosen architectures from scratch."""
-
-    architectures: tuple[str, ...] = ("best", "autosnn")
-    """Architectures to retrain: `best`, the search's choice, or names or texts of architectures."""
-    seeds: tuple[Seed, ...] = (0,)
-    """One training per architecture and seed."""
-    epochs: Epochs = 600
-    """Passes over the training set."""
-    batch_size: TrainingBatch = 96
-    """Samples per step."""
-    learning_rate: Annotated[float, POSITIVE_FLOAT32] = 1e-3
-    """Step size of Adam."""
-    learning_rate_schedule: Schedule = "constant"
-    """Schedule of the learning rate: `constant` as in the paper, or `cosine` decay to zero."""
-    loss: LossName = "mse"
-    """Loss of the votes, as `supernet.loss`."""
-    spike_penalty: Annotated[float, Range(0.0, 1e6)] = 0.0
-    """Weight of the firing rate in the loss, as `supernet.spike_penalty`."""
-    finalists: Annotated[int, Range(1, 1000)] = 1
-    """Candidates of highest fitness that are trained shortly; the best of them on held-out samples is `best`.
-    1 believes the search."""
-    finalist_epochs: Epochs | None = None
-    """Passes over the training set in a finalist's short training; by default a quarter of `epochs`."""
-    val_fraction: Share = 0.1
-    """Share of the training set held out to choose the epoch that is tested."""
-    eval_every: Epochs = 1
-    """Epochs between measurements on the held-out samples; the last epoch is always measured."""
-    checkpoint_every: Epochs = 10
-    """Epochs between checkpoints, from which an interrupted training resumes."""
-    paper_protocol: bool = True
-    """Also measure the test set at each evaluation and report its best epoch, as the paper does, labelled."""
-
-    def __post_init__(self) -> None:
-        check_settings("retrain", self)
-        if not self.architectures or not self.seeds:
-            raise ValueError("retrain.architectures and retrain.seeds need at least one entry each.")
-
-
-@dataclass(frozen=True)
 class RayConfig:
     """Where the work runs; not part of a run's identity. GPUs change the engine, and so the rounding."""
 
@@ -266,6 +185,9 @@ class Config:
     supernet: SupernetConfig = field(default_factory=SupernetConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     retrain: RetrainConfig = field(default_factory=RetrainConfig)
+    training: TrainingConfig = field(
+        default_factory=TrainingConfig, metadata={**NO_IDENTITY, **added(TrainingConfig())}
+    )
     ray: RayConfig = field(default_factory=RayConfig, metadata=NO_IDENTITY)
     budget: BudgetConfig = field(
         default_factory=BudgetConfig, metadata={**NO_IDENTITY, **added(BudgetConfig())}
@@ -276,6 +198,7 @@ class Config:
         if self.search.algorithm == "exhaustive":
             check_exhaustive(self.network.search_space(), self.search)
         self._check_architectures()
+        check_workers(self.training, self.supernet, self.retrain)
 
     @property
     def seconds_per_candidate(self) -> float:
@@ -309,8 +232,9 @@ class Config:
         ray_num_workers: int | None = None,
         max_hours: float | None = None,
         max_dollars: float | None = None,
+        training_workers: tuple[int, ...] | None = None,
     ) -> Config:
-        """The same run on this machine: its data folder, cluster and budget, where not the settings' own.
+        """The same run on this machine: data folder, cluster, workers, budget, where not the settings' own.
 
         The data folder becomes an absolute path, since workers may have another working directory.
         """
@@ -325,7 +249,11 @@ class Config:
             max_hours=self.budget.max_hours if max_hours is None else max_hours,
             max_dollars=self.budget.max_dollars if max_dollars is None else max_dollars,
         )
-        return dataclasses.replace(self, data=data, ray=ray, budget=budget)
+        training = dataclasses.replace(
+            self.training,
+            workers=self.training.workers if training_workers is None else training_workers,
+        )
+        return dataclasses.replace(self, data=data, ray=ray, budget=budget, training=training)
 
     def identity(self) -> dict[str, Any]:
         """The settings that results depend on, as `section.field` -> JSON value."""

@@ -119,6 +119,18 @@ def _check_fits(config: Config, resources: Resources) -> None:
             f"{resources.gpus_per_node:g} GPUs: no worker could ever start. Use --ray.gpus-per-worker "
             f"{resources.gpus_per_node:g}, or a cluster that has them (--ray.address)."
         )
+    for name, workers, cpus in (
+        ("workers", config.training.workers, resources.training_cpus),
+        ("retrain_workers", config.training.retrain_workers, config.threads_per_worker),
+    ):
+        fitting = resources.cpus_per_node // cpus
+        if resources.training_gpus:
+            fitting = min(fitting, int(resources.gpus_per_node) // resources.training_gpus)
+        if 1 < workers[0] > fitting:
+            raise ValueError(
+                f"training.{name} asks for {workers[0]} workers of {cpus} CPUs and {resources.training_gpus} "
+                f"GPUs, but this machine has room for {fitting}. Use fewer, or a cluster (--ray.address)."
+            )
 
 
 def _runtime_env(*, joined: bool) -> dict[str, Any]:

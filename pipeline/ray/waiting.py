@@ -27,15 +27,23 @@ class Waiting:
         what: What cannot start, such as "a trial actor".
         cpus: CPUs that it needs on one node.
         gpus: GPUs that it needs on the same node.
+        number: How many times it needs them, on one or several nodes.
         clock: Seconds that never run backwards.
     """
 
     def __init__(
-        self, what: str, cpus: float, gpus: float, *, clock: Callable[[], float] = time.monotonic
+        self,
+        what: str,
+        cpus: float,
+        gpus: float,
+        *,
+        number: int = 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.what = what
         self.cpus = cpus
         self.gpus = gpus
+        self.number = number
         self._clock = clock
         self._next_look = self._next_warning = 0.0
         self._said = ""
@@ -93,7 +101,8 @@ class Waiting:
 
     def _needs(self) -> str:
         gpus = f" and {_count(self.gpus, 'GPU')}" if self.gpus else ""
-        return f"{_count(self.cpus, 'CPU')}{gpus}"
+        times = f"{self.number} times " if self.number > 1 else ""
+        return f"{times}{_count(self.cpus, 'CPU')}{gpus}"
 
 
 def refuse_what_no_node_has(needs: Iterable[Waiting]) -> None:

@@ -51,6 +51,7 @@ def train_children(
             title="retraining",
             num_threads=plans[0].config.threads_per_worker,
             num_gpus=resources.training_gpus,
+            workers=plans[0].config.training.retrain_workers,
         )
 
 

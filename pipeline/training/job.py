@@ -21,7 +21,9 @@ from pipeline.training.outcome import BestHeldOutEpoch, LastEpoch, Outcome, Outc
 from pipeline.training.plan import TrainingPlan
 from snn.data.sample_set import SampleSet
 from snn.model.network import num_parameters
+from snn.model.synced_norm import synchronise_norms
 from snn.training.paths import path_sampler
+from snn.training.ranks import Ranks
 from snn.training.trainer import EpochMeans, Trainer
 
 _SECONDS_BETWEEN_EVENTS = 1.0
@@ -65,22 +67,39 @@ class Trained:
     cost: Cost
 
 
-Event = Progress | EpochRecord | Checkpoint | Trained
+@dataclass(frozen=True)
+class Started:
+    """The training has begun, or begins anew.
+
+    Attributes:
+        node: Id of the node that it runs on; empty if that is not news.
+        num_workers: Workers that train together; 0 if that is not news.
+    """
+
+    node: str
+    num_workers: int
 
 
-def run_training(plan: TrainingPlan, checkpoint: bytes | None, num_threads: int) -> Generator[Event]:
+Event = Started | Progress | EpochRecord | Checkpoint | Trained
+
+
+def run_training(
+    plan: TrainingPlan, checkpoint: bytes | None, num_threads: int, ranks: Ranks | None = None
+) -> Generator[Event]:
     """Trains; see the module's docstring for the events.
 
     Args:
         plan: What to train.
         checkpoint: A state to resume from.
         num_threads: CPU threads of torch.
+        ranks: The processes that train together; only rank 0 has states and measurements in its events, and
+            an end.
 
     Raises:
         TrainingDiverged: The loss is not finite.
     """
     torch.set_num_threads(num_threads)
-    training = _Training(plan, load_data(plan.config))
+    training = _Training(plan, load_data(plan.config), ranks)
     if checkpoint is not None:
         training.restore(checkpoint)
     yield from training.run()
@@ -89,10 +108,14 @@ def run_training(plan: TrainingPlan, checkpoint: bytes | None, num_threads: int)
 class _Training:
     """The loop over epochs; what its outcome is, `outcome_of` says."""
 
-    def __init__(self, plan: TrainingPlan, data: RunData) -> None:
+    def __init__(self, plan: TrainingPlan, data: RunData, ranks: Ranks | None) -> None:
         self.plan = plan
+        self.ranks = ranks
+        self.is_first = ranks is None or ranks.rank == 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = make_network(plan.config.network, data, architecture=plan.architecture, seed=plan.seed)
+        if ranks is not None:
+            synchronise_norms(self.network)
         self.network.to(self.device).to(memory_format=torch.channels_last)
         self.outcome_of: OutcomeOf
         if plan.architecture is None:
@@ -112,9 +135,10 @@ class _Training:
             self._charge(start, cpu_start)
             yield self.history[-1]
             epoch = self.trainer.epoch
-            if epoch % self.plan.checkpoint_every == 0 and epoch < self.plan.epochs:
+            if self.is_first and epoch % self.plan.checkpoint_every == 0 and epoch < self.plan.epochs:
                 yield Checkpoint(epoch, self._state())
-        yield self._finish()
+        if self.is_first:
+            yield self._finish()
 
     def restore(self, checkpoint: bytes) -> None:
         state = torch.load(io.BytesIO(checkpoint), map_location=self.device, weights_only=True)
@@ -151,6 +175,7 @@ class _Training:
             shared_kernels=plan.shared_kernels,
             seed=plan.seed,
             device=self.device,
+            ranks=self.ranks,
         )
 
     def _train_epoch(self) -> Generator[Event, None, EpochMeans]:
@@ -171,7 +196,7 @@ class _Training:
 
     def _record(self, means: EpochMeans, start: float) -> None:
         epoch = self.trainer.epoch
-        measured = self.outcome_of.after_epoch(self.network, epoch)
+        measured = self.outcome_of.after_epoch(self.network, epoch) if self.is_first else {}
         self.history.append(
             EpochRecord(
                 epoch=epoch,
@@ -197,9 +222,10 @@ class _Training:
         )
 
     def _charge(self, start: float, cpu_start: float) -> None:
-        """Adds the time since a start to the cost."""
+        """Adds the time since a start to the cost; other ranks are taken to have used as much as this one."""
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
-        self.cost += Cost(wall, cpu, wall if self.device.type == "cuda" else 0.0)
+        processes = 1 if self.ranks is None else self.ranks.size
+        self.cost += Cost(wall, cpu * processes, wall * processes if self.device.type == "cuda" else 0.0)
 
 
 def _note(history: list[EpochRecord]) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from pipeline.config.search import SearchConfig
-from pipeline.config.tree import Config, SupernetConfig
+from pipeline.config.training import SupernetConfig
+from pipeline.config.tree import Config
 from pipeline.data import RunData
 from pipeline.ray.session import Resources
 from pipeline.storage.location import join, shared_cache

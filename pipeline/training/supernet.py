@@ -75,6 +75,7 @@ def train_supernet(run: RunFolder, config: Config, resources: Resources) -> Supe
         num_threads=config.training_threads,
         num_cpus=resources.training_cpus,
         num_gpus=resources.training_gpus,
+        workers=config.training.workers,
     )
     return run.read_supernet()
 

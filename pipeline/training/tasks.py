@@ -12,14 +12,15 @@ from typing import Any
 import ray
 
 from pipeline.config.tree import Config
-from pipeline.console import TrainingProgress
+from pipeline.console import TrainingProgress, say
 from pipeline.node_facts import NodeFacts, check_node, describe_this_node
 from pipeline.ray.nodes import leaving_nodes
-from pipeline.ray.waiting import SECONDS_BETWEEN_LOOKS, Waiting
+from pipeline.ray.waiting import SECONDS_BETWEEN_LOOKS
 from pipeline.storage.names import checkpoint_of
 from pipeline.storage.records import EpochRecord
 from pipeline.storage.run_folder import RunFolder
-from pipeline.training.job import Checkpoint, Event, Progress, Trained, run_training
+from pipeline.training.group import Group, train_together
+from pipeline.training.job import Checkpoint, Event, Progress, Started, Trained, run_training
 from pipeline.training.plan import TrainingPlan
 from snn.training.trainer import TrainingDiverged
 
@@ -37,6 +38,7 @@ def run_trainings(
     num_threads: int,
     num_cpus: int | None = None,
     num_gpus: float,
+    workers: tuple[int, ...] = (1,),
 ) -> None:
     """Runs trainings, as many at once as the cluster's CPUs and GPUs hold.
 
@@ -49,31 +51,26 @@ def run_trainings(
         num_threads: Shares of the work of each training step, which rounding depends on: torch's threads.
         num_cpus: CPUs of each training, if not one a thread.
         num_gpus: GPUs of each training.
+        workers: Workers of each training, or the least and the most; threads, CPUs and GPUs are of each.
 
     Raises:
         TrainingDiverged: A loss is not finite; the last good checkpoint stays.
         RuntimeError: A training's process died again and again.
     """
-    stage = _Stage(run, plans, on_trained, title, num_threads, num_cpus or num_threads, num_gpus)
+    group = Group(workers, num_cpus or num_threads, num_gpus)
+    stage = _Stage(run, plans, on_trained, title, num_threads, group)
     try:
         stage.run_all()
     finally:
         stage.stop()
 
 
-@dataclass(frozen=True)
-class _Started:
-    """A training's first event: the id of its node."""
-
-    node: str
-
-
 def _train(
     plan: TrainingPlan, checkpoint: bytes | None, num_threads: int, driver: NodeFacts | None
-) -> Generator[Event | _Started]:
+) -> Generator[Event]:
     """The task: `run_training`, and before its events that it has begun."""
     check_node(plan.config, driver)
-    yield _Started(ray.get_runtime_context().get_node_id())
+    yield Started(ray.get_runtime_context().get_node_id(), 1)
     yield from run_training(plan, checkpoint, num_threads)
 
 
@@ -87,6 +84,7 @@ class _Running:
         node: Id of its node; empty until it has begun.
         starts: How often it was started, but for those that had to leave their node.
         samples: Samples it has reported.
+        num_workers: Workers that train together; 0 until they have begun.
     """
 
     plan: TrainingPlan
@@ -94,6 +92,7 @@ class _Running:
     node: str = ""
     starts: int = 1
     samples: int = 0
+    num_workers: int = 0
 
 
 class _Stage:
@@ -106,18 +105,16 @@ class _Stage:
         on_trained: Callable[[TrainingPlan, Trained], None],
         title: str,
         num_threads: int,
-        num_cpus: int,
-        num_gpus: float,
+        group: Group,
     ) -> None:
         self.run = run
         self.on_trained = on_trained
         self.title = title
         self.num_threads = num_threads
-        self.num_cpus = num_cpus
-        self.num_gpus = num_gpus
+        self.group = group
         self.num_plans = len(plans)
         self.bar: TrainingProgress | None = None
-        self.waiting = Waiting("a training", num_cpus, num_gpus)
+        self.waiting = group.waiting()
         self.next_look = 0.0
         self.driver = self._describe_driver(plans[0].config) if plans else None
         self.running = [_Running(plan, self._start(plan)) for plan in plans]
@@ -135,7 +132,7 @@ class _Stage:
                 [t.events for t in self.running], num_returns=1, timeout=SECONDS_BETWEEN_LOOKS
             )
             if not ready:
-                self.waiting.update(running=self.bar is not None)
+                self.waiting.update(running=any(training.num_workers for training in self.running))
                 continue
             training = next(t for t in self.running if t.events == ready[0])
             try:
@@ -154,14 +151,16 @@ class _Stage:
             ray.cancel(training.events, force=True)
 
     def _start(self, plan: TrainingPlan) -> Any:
-        task = ray.remote(_train).options(
+        group, together = self.group, self.group.workers != (1,)
+        task = ray.remote(train_together if together else _train).options(
             name="run_training",
-            num_cpus=self.num_cpus,
-            num_gpus=self.num_gpus,
+            num_cpus=0 if together else group.num_cpus,
+            num_gpus=0 if together else group.num_gpus,
             max_retries=0,
             num_returns="streaming",
         )
-        return task.remote(plan, self.run.read_checkpoint(plan.number), self.num_threads, self.driver)
+        checkpoint = self.run.read_checkpoint(plan.number)
+        return task.remote(plan, checkpoint, self.num_threads, self.driver, *([group] if together else []))
 
     def _clear_leaving_nodes(self) -> None:
         """Moves trainings away from nodes that leave; they go on from their last checkpoint."""
@@ -185,10 +184,12 @@ class _Stage:
         training.events, training.node = self._start(training.plan), ""
         training.starts += 1
 
-    def _handle(self, training: _Running, event: Event | _Started) -> None:
+    def _handle(self, training: _Running, event: Event) -> None:
         plan = training.plan
-        if isinstance(event, _Started):
-            training.node = event.node
+        if isinstance(event, Started):
+            training.node = event.node or training.node
+            if event.num_workers:
+                self._begin(training, event.num_workers)
         elif isinstance(event, Progress):
             if self.bar is None:
                 self.bar = TrainingProgress(self.title, event.total * self.num_plans)
@@ -201,6 +202,12 @@ class _Stage:
         else:
             self.on_trained(plan, event)
             self.run.files.delete(checkpoint_of(plan.number))
+
+    def _begin(self, training: _Running, num_workers: int) -> None:
+        if self.group.workers != (1,):
+            again = ", from its last epoch on" if training.num_workers else ""
+            say(f"  {self.title} with {num_workers} worker{'s' if num_workers != 1 else ''}{again}")
+        training.num_workers = num_workers
 
     @contextmanager
     def _clear_errors(self, plan: TrainingPlan) -> Iterator[None]:

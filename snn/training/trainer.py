@@ -23,6 +23,7 @@ from snn.options import LossName, Schedule
 from snn.search_space import Architecture
 from snn.training.losses import LOSSES
 from snn.training.paths import NextPaths
+from snn.training.ranks import Ranks
 from snn.training.shared_kernels import SharedKernels
 
 
@@ -60,6 +61,7 @@ class Trainer:
         shared_kernels: Whether blocks that differ only in the size of their kernels share them.
         seed: Seed of the sample order, the augmentation and the paths.
         device: The device that holds the network.
+        ranks: The processes that train the network together; the network's batch norms are synchronised.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Trainer:
         shared_kernels: bool = False,
         seed: int,
         device: torch.device,
+        ranks: Ranks | None = None,
     ) -> None:
         self.network = network
         self.samples = samples
@@ -89,6 +92,7 @@ class Trainer:
         self.loss = LOSSES[loss]
         self.spike_penalty = spike_penalty
         self.device = device
+        self.ranks = ranks
         self.epoch = 0
         self.rng = random.Random(seed)
         self.order = np.random.Generator(np.random.PCG64(seed))
@@ -106,6 +110,8 @@ class Trainer:
             TrainingDiverged: Loss or weights are not finite; the weights are unusable.
         """
         self.network.train()
+        if self.ranks is not None:
+            self.ranks.hand_out(self.network)  # where ranks run on unlike processors, rounding drifts apart
         order = self.order.permutation(self.samples.indices)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         num_processed = 0
@@ -118,6 +124,8 @@ class Trainer:
             num_processed += len(indices)
             yield num_processed
         self.epoch += 1
+        if self.ranks is not None:
+            self.ranks.add_up([sums])
         loss, accuracy, spikes = (sums / num_processed).tolist()
         if not math.isfinite(loss) or not self._weights_are_finite():
             raise TrainingDiverged(
@@ -162,10 +170,17 @@ class Trainer:
         return self.network if self.averaged is None else cast(SpikingNetwork, self.averaged.module)
 
     def _step(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """Sums over the samples of loss, correct predictions and spikes; means over the paths."""
-        paths, inputs = self.next_paths(self.rng), to_memory_format(inputs)
+        """Sums over this rank's samples of loss, correct predictions and spikes; means over the paths."""
+        paths, weight, copies = self.next_paths(self.rng), 1.0, 1
+        if self.ranks is not None:
+            own, copies = self.ranks.share(len(labels))
+            weight = len(labels[own]) / len(labels) / copies
+            inputs, labels = inputs[..., own, :, :, :], labels[own]
+        inputs = to_memory_format(inputs)
         self.optimizer.zero_grad(set_to_none=True)
-        sums = torch.stack([self._add_gradients(path, inputs, labels) for path in paths])
+        sums = torch.stack([self._add_gradients(path, inputs, labels, weight) for path in paths])
+        if self.ranks is not None:
+            self.ranks.add_up(p.grad for p in self.network.parameters() if p.grad is not None)
         if self.shared_kernels is not None:
             self.shared_kernels.collect()
         self.optimizer.step()
@@ -173,16 +188,16 @@ class Trainer:
             self.shared_kernels.hand_out()
         if self.averaged is not None:
             self.averaged.update_parameters(self.network)
-        return sums.mean(0)
+        return sums.mean(0) / copies
 
-    def _add_gradients(self, path: Architecture, inputs: Tensor, labels: Tensor) -> Tensor:
+    def _add_gradients(self, path: Architecture, inputs: Tensor, labels: Tensor, weight: float) -> Tensor:
         penalty = self.spike_penalty
         with record_spikes(self.network, gradients=penalty > 0) as record:
             votes = self.network(inputs, path)
         loss = self.loss(votes, labels)
         if penalty:
             loss = loss + penalty * record.firing_rate()
-        loss.backward()
+        (loss * weight).backward()
         with torch.no_grad():
             correct = (firing_rates(votes).argmax(1) == labels).sum()
             return torch.stack([loss.double() * len(labels), correct, record.per_sample().double().sum()])
