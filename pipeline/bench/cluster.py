@@ -143,7 +143,7 @@ def toy_answer(candidate_id: int, text: str, seconds: float = 0.0) -> Answer:
 def bench_cluster(*, quick: bool) -> SectionResult:
     """Runs every case in one Ray session: evaluations per second, busy slots, processes started."""
     results = []
-    with _virtual_cluster():
+    with virtual_cluster():
         for case in _QUICK_CASES if quick else _CASES:
             say(f"  {case.num_workers} workers, evaluations of {case.seconds_per_evaluation:g} s")
             results.append(_run_case(case))
@@ -178,7 +178,7 @@ def bench_cluster(*, quick: bool) -> SectionResult:
 
 
 @contextmanager
-def _virtual_cluster() -> Iterator[None]:
+def virtual_cluster() -> Iterator[None]:
     """A Ray session on this machine with as many virtual CPUs as the largest case needs."""
     before = os.environ.get(_RESOURCES_VARIABLE)
     os.environ[_RESOURCES_VARIABLE] = json.dumps({"CPU": _VIRTUAL_CPUS})

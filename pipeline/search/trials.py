@@ -55,7 +55,7 @@ def run_trials(
             tune.with_resources(trainable, {"cpu": cpus, "gpu": gpus}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=_Rungs(searcher),
+                scheduler=_Scheduler(searcher),
                 num_samples=-1,
                 max_concurrent_trials=num_workers,
                 reuse_actors=True,
@@ -73,12 +73,24 @@ def run_trials(
         return Trials([grid[i].metrics or {} for i in range(len(grid))], step.most_at_once)
 
 
-class _Rungs(FIFOScheduler):
-    """Ends trials at the rungs where the searcher drops their candidate."""
+class _Scheduler(FIFOScheduler):
+    """Gives a new trial the actor that became free; ends trials at the rungs where the searcher says so.
+
+    Tune would give that actor to any trial that waits, also to one whose own actor is starting, which it
+    ends then. Where actors take longer to start than trials last, most would never get to work.
+    """
 
     def __init__(self, searcher: AskTellSearcher) -> None:
         super().__init__()
         self.searcher = searcher
+        self._new: Trial | None = None
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._new = trial
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        chosen, self._new = self._new, None
+        return chosen
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         drops = self.searcher.drops(trial.trial_id, result)
@@ -92,11 +104,13 @@ class _Step(tune.Callback):
         self.waiting = waiting
         self.guard = guard
         self.most_at_once = 0
+        self._num_ended = 0  # so many of the first trials have ended
 
     def on_step_begin(self, iteration: int, trials: Sequence[Trial], **info: Any) -> None:
         catch_signals()  # Tune would end a search at SIGUSR1 as if it were finished
-        ended = all(trial.is_finished() for trial in trials)
-        running = [trial for trial in trials if trial.status == Trial.RUNNING]
+        while self._num_ended < len(trials) and trials[self._num_ended].is_finished():
+            self._num_ended += 1
+        running = [trial for trial in trials[self._num_ended :] if trial.status == Trial.RUNNING]
         self.most_at_once = max(self.most_at_once, len(running))
-        self.waiting.update(running=ended or bool(running))
+        self.waiting.update(running=self._num_ended == len(trials) or bool(running))
         self.guard.look(running)
