@@ -39,6 +39,8 @@ class Run:
     """Folder or URI below which the run is kept by its config's name, instead of --run-dir."""
     reuse_supernet: str | None = None
     """A run with the same data, network and training, whose super-network is used."""
+    dry_run: bool = False
+    """Only measure speeds and say what the run would take: hours, dollars (--budget.prices), disk."""
 
     def run(self) -> None:
         from pipeline.run import run_all
@@ -47,7 +49,12 @@ class Run:
 
         supernet = None if self.reuse_supernet is None else RunFolder(self.reuse_supernet)
         location = self.run_dir if self.storage is None else join(self.storage, self.settings.name)
-        run_all(RunFolder(location), self.settings.here(), supernet)
+        if self.dry_run:
+            from pipeline.dry_run import dry_run
+
+            dry_run(RunFolder(location), self.settings.here())
+        else:
+            run_all(RunFolder(location), self.settings.here(), supernet)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ KNOW_RAY = {
     "pipeline.training.tasks",
     "pipeline.training.group",
     "pipeline.bench.cluster",
+    "pipeline.bench.control_plane",
     "pipeline.bench.weights",
     "pipeline.search.trials",
     "pipeline.fidelity.scores",
@@ -109,6 +110,10 @@ MAY_IMPORT |= {
     "pipeline.run": _STAGE
     | {"pipeline.environment", "pipeline.evaluate", "pipeline.node_check", "pipeline.driving"}
     | {"pipeline.training", "pipeline.search", "pipeline.report"},
+    "pipeline.dry_run": {
+        "pipeline.formats", "pipeline.config", "pipeline.storage", "pipeline.console", "pipeline.data",
+        "pipeline.networks", "pipeline.search",
+    },
     "cluster": {
         "pipeline.config", "pipeline.console", "pipeline.ray", "pipeline.node_facts",
         "pipeline.node_check", "snn.datasets", "cluster.check",
@@ -121,7 +126,7 @@ LIGHT_SNN = {"snn.options", "snn.datasets", "snn.search_space", "snn.fitness"}
 ON_TENSORS = {
     "pipeline.data", "pipeline.environment", "pipeline.networks", "pipeline.evaluate", "pipeline.training",
     "pipeline.search", "pipeline.bench", "pipeline.run", "pipeline.node_facts", "pipeline.node_check",
-    "pipeline.fidelity", "pipeline.staging",
+    "pipeline.fidelity", "pipeline.staging", "pipeline.dry_run",
 }  # fmt: skip
 LIGHT = (
     "snn.datasets",

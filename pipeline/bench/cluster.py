@@ -25,7 +25,7 @@ from pipeline.bench.stopwatch import Comparison, SectionResult
 from pipeline.config.search import SearchConfig
 from pipeline.config.tree import Config, NetworkConfig, RayConfig
 from pipeline.console import say
-from pipeline.ray.session import ray_session
+from pipeline.ray.session import Resources, ray_session
 from pipeline.search.answers import Answer
 from pipeline.search.results import Results
 from pipeline.search.searcher import AskTellSearcher
@@ -178,14 +178,14 @@ def bench_cluster(*, quick: bool) -> SectionResult:
 
 
 @contextmanager
-def virtual_cluster() -> Iterator[None]:
+def virtual_cluster() -> Iterator[Resources]:
     """A Ray session on this machine with as many virtual CPUs as the largest case needs."""
     before = os.environ.get(_RESOURCES_VARIABLE)
     os.environ[_RESOURCES_VARIABLE] = json.dumps({"CPU": _VIRTUAL_CPUS})
     try:
         with ray_session(Config(ray=RayConfig())) as resources:
             assert resources.num_workers == _VIRTUAL_CPUS, "Ray no longer reads its variable"
-            yield
+            yield resources
     finally:
         if before is None:
             del os.environ[_RESOURCES_VARIABLE]

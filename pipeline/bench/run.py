@@ -16,9 +16,10 @@ import torch
 
 from pipeline.bench.candidate import bench_one_candidate
 from pipeline.bench.cluster import bench_cluster
+from pipeline.bench.control_plane import bench_control_plane
 from pipeline.bench.evaluation import bench_sharing
 from pipeline.bench.hours import Speeds, StageHours, assumptions, estimate_hours
-from pipeline.bench.settings import SECTIONS, BenchSettings, Section
+from pipeline.bench.settings import DEFAULT_SECTIONS, SECTIONS, BenchSettings, Section
 from pipeline.bench.stopwatch import Comparison, OtherProcesses, SectionResult
 from pipeline.bench.subject import Subject, generated_subject, trained_subject
 from pipeline.bench.training import bench_training
@@ -39,8 +40,9 @@ _TITLES: dict[Section, str] = {
     "training": "training of the super-network",
     "cluster": "orchestration by Ray Tune, virtual workers",
     "weights": "distribution of the weights",
+    "control-plane": "control plane, long searches on many workers",
 }
-_IN_RAY: tuple[Section, ...] = ("cluster", "weights")
+_IN_RAY: tuple[Section, ...] = ("cluster", "weights", "control-plane")
 _DISTURBING = 0.1  # CPU share of other processes above which a warning is printed
 
 
@@ -73,9 +75,9 @@ def bench(settings: BenchSettings) -> dict[str, Any]:
     say(f"  {subject.source}; firing rate {100 * subject.firing_rate:.1f} %")
     machine = to_json(describe_environment(subject.data)) | {"threads": threads, "variables": _variables()}
     outcome = _Outcome()
-    selected = settings.sections or SECTIONS
+    selected = settings.sections or DEFAULT_SECTIONS
     for section in (section for section in SECTIONS if section in selected):
-        _run_section(section, subject, settings.quick, outcome)
+        _run_section(section, subject, settings, outcome)
     hours = estimate_hours(subject, _speeds(outcome.results), settings.price_per_worker_hour)
     values = {
         "quick": settings.quick,
@@ -130,13 +132,15 @@ def _subject(settings: BenchSettings) -> Subject:
     return trained_subject(RunFolder(settings.supernet), settings.data_root)
 
 
-def _run_section(section: Section, subject: Subject, quick: bool, outcome: _Outcome) -> None:
+def _run_section(section: Section, subject: Subject, settings: BenchSettings, outcome: _Outcome) -> None:
+    quick = settings.quick
     runners: dict[Section, Callable[[], SectionResult]] = {
         "candidate": lambda: bench_one_candidate(subject, quick=quick),
         "sharing": lambda: bench_sharing(subject, quick=quick),
         "training": lambda: bench_training(subject, quick=quick),
         "cluster": lambda: bench_cluster(quick=quick),
         "weights": lambda: bench_weights(subject, quick=quick),
+        "control-plane": lambda: bench_control_plane(settings.out, quick=quick, address=settings.ray_address),
     }
     say(_TITLES[section])
     start = time.perf_counter()

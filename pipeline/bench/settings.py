@@ -10,8 +10,9 @@ from typing import Annotated, Literal, get_args
 
 from tyro.conf import arg
 
-Section = Literal["candidate", "sharing", "training", "cluster", "weights"]
+Section = Literal["candidate", "sharing", "training", "cluster", "weights", "control-plane"]
 SECTIONS: tuple[Section, ...] = get_args(Section)
+DEFAULT_SECTIONS = SECTIONS[:-1]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class BenchSettings:
     price_per_worker_hour: float | None = None
     """Price of an hour on a machine like this one; adds costs to the estimate."""
     sections: tuple[Section, ...] = ()
-    """Only these sections; all if none is given."""
+    """Only these sections; all but `control-plane` if none is given."""
+    ray_address: Annotated[str | None, arg(name="ray.address", aliases=["--ray-address"])] = None
+    """Cluster whose control plane is measured, instead of 64 virtual CPUs of this machine."""
 
     def __post_init__(self) -> None:
         price = self.price_per_worker_hour
