@@ -183,11 +183,6 @@ def _conclude(
     measured = [row for row in rows if row.evaluation is not None]
     complete = complete_rows(rows)
     effort = [_samples_used(row) for row in measured]
-    total = {
-        name: sum(trial.get(name, 0.0) for trial in trials.results)
-        for name in ("busy_seconds", "cpu_seconds")
-    }
-    workers = {answer.worker for trial in trials.results for answer in trial.get("answers", ())}
     # Where nodes come on demand there may have been fewer workers than the search could use.
     num_workers = max(1, trials.most_at_once) if resources.grows else resources.num_workers
     trust = judge(
@@ -207,14 +202,14 @@ def _conclude(
         num_failed=len(rows) - len(measured),
         space_size=len(prepared.algorithm.space),
         num_workers=num_workers,
-        cost=Cost(seconds, total["cpu_seconds"], seconds * num_workers * resources.gpus_per_worker),
+        cost=Cost(seconds, trials.cpu_seconds, seconds * num_workers * resources.gpus_per_worker),
         engine=prepared.engine.name,
         num_known=searcher.results.num_known,
         num_extras=searcher.ahead.num_started if searcher.ahead else 0,
         num_stopped=len(measured) - len(complete),
         samples_saved=1 - sum(effort) / (max(effort) * len(effort)),
-        evaluators_started=len(workers),
-        busy_share=total["busy_seconds"] / (seconds * num_workers),
+        evaluators_started=len(trials.workers),
+        busy_share=trials.busy_seconds / (seconds * num_workers),
         probability_best=trust.probability_best,
         doubts=trust.doubts,
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray import tune
@@ -17,17 +17,27 @@ from pipeline.search.guard import Guard
 from pipeline.search.searcher import AskTellSearcher
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trials:
-    """What the trials of a search left.
+    """What the trials of a search took.
 
     Attributes:
-        results: Result of each trial; empty for one that was lost.
-        most_at_once: How many ran at the same time, at most.
+        busy_seconds: Seconds of evaluation, of all workers.
+        cpu_seconds: CPU seconds of them.
+        workers: Names of the processes that answered.
+        most_at_once: How many trials ran at the same time, at most.
     """
 
-    results: list[dict[str, Any]]
-    most_at_once: int
+    busy_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    workers: set[str] = field(default_factory=set)
+    most_at_once: int = 0
+
+    def add(self, result: Mapping[str, Any]) -> None:
+        """Adds the result of a trial; empty for one that was lost."""
+        self.busy_seconds += result.get("busy_seconds", 0.0)
+        self.cpu_seconds += result.get("cpu_seconds", 0.0)
+        self.workers |= {answer.worker for answer in result.get("answers", ())}
 
 
 def run_trials(
@@ -69,8 +79,8 @@ def run_trials(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
-        grid = tuner.fit()
-        return Trials([grid[i].metrics or {} for i in range(len(grid))], step.most_at_once)
+        tuner.fit()
+        return step.ended
 
 
 class _Scheduler(FIFOScheduler):
@@ -98,19 +108,33 @@ class _Scheduler(FIFOScheduler):
 
 
 class _Step(tune.Callback):
-    """Shows the trials to Waiting and Guard at each step of Tune, and keeps Tune's hands off signals."""
+    """Shows the trials to Waiting and Guard at each step of Tune, and keeps Tune's hands off signals.
+
+    Tune keeps every trial with its last result and statistics of it, which in a long search take most of the
+    driver's memory. Of an ended one only what `Trials` adds up is kept.
+    """
 
     def __init__(self, waiting: Waiting, guard: Guard) -> None:
         self.waiting = waiting
         self.guard = guard
-        self.most_at_once = 0
+        self.ended = Trials()
         self._num_ended = 0  # so many of the first trials have ended
 
     def on_step_begin(self, iteration: int, trials: Sequence[Trial], **info: Any) -> None:
         catch_signals()  # Tune would end a search at SIGUSR1 as if it were finished
-        while self._num_ended < len(trials) and trials[self._num_ended].is_finished():
-            self._num_ended += 1
+        self._let_go(trials)
         running = [trial for trial in trials[self._num_ended :] if trial.status == Trial.RUNNING]
-        self.most_at_once = max(self.most_at_once, len(running))
+        self.ended.most_at_once = max(self.ended.most_at_once, len(running))
         self.waiting.update(running=self._num_ended == len(trials) or bool(running))
         self.guard.look(running)
+
+    def on_experiment_end(self, trials: Sequence[Trial], **info: Any) -> None:
+        self._let_go(trials)
+
+    def _let_go(self, trials: Sequence[Trial]) -> None:
+        while self._num_ended < len(trials) and trials[self._num_ended].is_finished():
+            trial = trials[self._num_ended]
+            self.ended.add(trial.last_result)
+            metadata = trial.run_metadata
+            metadata.last_result, metadata.metric_analysis, metadata.metric_n_steps = {}, {}, {}
+            self._num_ended += 1

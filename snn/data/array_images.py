@@ -18,13 +18,16 @@ from snn.data.image_decoding import Arrays, damaged_file
 from snn.data.mat_files import read_mat_arrays
 
 
-def read_official(files: Sequence[Path], *, side: int, num_classes: int) -> Arrays:
+def read_official(
+    files: Sequence[Path], *, side: int, num_classes: int, scratch: Path | None = None
+) -> Arrays:
     """The images of several files, one after the other.
 
     Args:
         files: The files, in order.
         side: Height and width of the images.
         num_classes: Number of classes.
+        scratch: Not used: these data sets fit into memory.
 
     Raises:
         ValueError: A file that is corrupt or of another form, or a label out of range; the message names the

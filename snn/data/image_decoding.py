@@ -4,8 +4,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 import warnings
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,13 +24,17 @@ Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 Entry = tuple[str, Path | IO[bytes], Any]
 """Where an image comes from, such as "row 3 of FILE", the encoded image, its label."""
 
+_SHARD = 256  # images that a thread decodes in one go
+_LARGEST_IN_MEMORY = 256 << 20  # bytes of decoded images; more of them go to a file
 _KINDS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # to read EPS, Pillow would start a program
 
 
 def decode_images(
-    entries: Iterable[Entry], *, num_images: int, side: int, num_classes: int, source: Path
+    entries: Iterable[Entry], *, num_images: int, side: int, num_classes: int, source: Path, scratch: Path
 ) -> Arrays:
-    """Decodes images; on a terminal, shows progress if it takes over two seconds.
+    """Decodes images, shard by shard on all CPUs; on a terminal, shows progress if it takes over two seconds.
+
+    What does not fit well into memory is decoded into a file without a name, which the result maps.
 
     Args:
         entries: Each image and its label.
@@ -32,10 +42,12 @@ def decode_images(
         side: Their height and width.
         num_classes: Labels are integers below it.
         source: File or folder for messages on their number.
+        scratch: Folder of that file.
 
     Raises:
         ValueError: An image that cannot be decoded or has another size, a label that is none, or another
             number of images.
+        OSError: The disk of `scratch` is too full.
     """
     from PIL import Image
     from tqdm import tqdm
@@ -43,24 +55,57 @@ def decode_images(
     if num_images == 0:
         raise ValueError(f"{source} holds no image. Fetch it again.")
     try:
-        images, labels = np.empty((num_images, 3, side, side), np.uint8), np.empty(num_images, np.int64)
+        images, labels = _space((num_images, 3, side, side), scratch), np.empty(num_images, np.int64)
     except (MemoryError, ValueError) as error:
         raise ValueError(
             f"{source} is said to hold {num_images:,} images ({error}). Fetch it again."
         ) from error
-    num_read = 0
-    progress = tqdm(entries, "Decoding images", num_images, delay=2, leave=False, disable=None)
-    with warnings.catch_warnings():
+
+    def decode(first: int, shard: Sequence[Entry]) -> None:
+        for number, (origin, encoded, label) in enumerate(shard, first):
+            images[number] = _decode(encoded, side, origin)
+            labels[number] = check_label(label, num_classes, origin)
+
+    num_read, num_threads = 0, os.cpu_count() or 1
+    shards = tqdm(entries, "Decoding images", num_images, delay=2, leave=False, disable=None)
+    remaining, running = iter(shards), deque[Future[None]]()
+    with warnings.catch_warnings(), ThreadPoolExecutor(num_threads, "decode") as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are checked here
-        for num_read, (origin, encoded, label) in enumerate(progress, 1):
-            if num_read <= num_images:
-                images[num_read - 1] = _decode(encoded, side, origin)
-                labels[num_read - 1] = check_label(label, num_classes, origin)
+        try:
+            while shard := list(islice(remaining, _SHARD)):
+                if num_read + len(shard) <= num_images:
+                    running.append(pool.submit(decode, num_read, shard))
+                num_read += len(shard)
+                if len(running) > 2 * num_threads:
+                    running.popleft().result()  # the first error, whichever thread is first to meet one
+            while running:
+                running.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
     if num_read != num_images:
         raise ValueError(
             f"{source} should hold {num_images:,} images, it holds {num_read:,}. Fetch it again."
         )
     return images, labels
+
+
+def _space(shape: tuple[int, ...], scratch: Path) -> NDArray[np.uint8]:
+    """Room for images: in memory, or in a file of its own if they are many."""
+    num_bytes = int(np.prod(shape, dtype=object))
+    if num_bytes <= _LARGEST_IN_MEMORY:
+        return np.empty(shape, np.uint8)
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
+        except OSError as error:
+            raise OSError(
+                error.errno or errno.ENOSPC,
+                f"Too little space to decode {shape[0]:,} images: twice {num_bytes / 2**20:,.0f} MiB are "
+                "needed while they are stored. Free some space, or set --data.root to a larger disk",
+                str(scratch),
+            ) from error
+        return np.memmap(file, np.uint8, "r+", shape=shape)
 
 
 def check_label(value: Any, num_classes: int, origin: str) -> int:

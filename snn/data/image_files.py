@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from snn.data.array_images import read_official
 from snn.data.image_decoding import Arrays
@@ -18,19 +19,32 @@ from snn.data.tiny_imagenet import read_class_names, read_train_images, read_val
 from snn.datasets import ImageDataset, Split
 
 
+class Read(Protocol):
+    """Reads the files of a split."""
+
+    def __call__(self, *, scratch: Path) -> Arrays:
+        """Images uint8 [N, C, H, W] and labels int64 [N].
+
+        Args:
+            scratch: Folder for large temporary files.
+
+        Raises:
+            ValueError: A file is truncated, corrupt or of another form; the message names it.
+        """
+
+
 @dataclass(frozen=True)
 class Source:
     """One split of a data set on disk.
 
     Attributes:
         files: Files (or folders of many) whose names, sizes and times identify the content.
-        read: Returns images uint8 [N, C, H, W] and labels int64 [N]; raises ValueError, naming the file, if
-            one is truncated, corrupt or of another form.
+        read: Returns images and labels.
         class_names: Name of each class.
     """
 
     files: tuple[Path, ...]
-    read: Callable[[], Arrays]
+    read: Read
     class_names: tuple[str, ...]
 
 
@@ -139,6 +153,7 @@ def _find_tiny_imagenet(dataset: ImageDataset, folder: Path, split: Split) -> So
             # Checking every image would take long; a folder's time changes if an image is added or removed.
             train_folders = [home / "train" / name / "images" for name in names]
             files = train_folders if split == "train" else [annotations, home / "val" / "images"]
-            read = read_train_images if split == "train" else read_val_images
-            return Source((wnids, *files), partial(read, home, names, side=dataset.side), names)
+            reader = read_train_images if split == "train" else read_val_images
+            read = partial(reader, home, names, side=dataset.side)
+            return Source((wnids, *files), read, names)
     return None

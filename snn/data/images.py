@@ -119,7 +119,7 @@ def _digits(entry: ImageDataset, split: Split) -> LabelledSamples:
 
 def _load_files(source: Source, name: str, root: Path) -> LabelledSamples:
     def build() -> LabelledSamples:
-        images, labels = source.read()
+        images, labels = source.read(scratch=directory)
         return LabelledSamples.from_arrays(images, labels, source.class_names)
 
     absent = [path for path in source.files if not path.is_file() and not path.is_dir()]
@@ -127,4 +127,5 @@ def _load_files(source: Source, name: str, root: Path) -> LabelledSamples:
         raise FileNotFoundError(f"{absent[0]} is missing, a dangling link or no file. Fetch it again.")
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in source.files]
     key = f"{name}-{content_key(_READER_VERSION, facts)}"
-    return cached_samples(cache_directory(root, key), key, build)
+    directory = cache_directory(root, key)
+    return cached_samples(directory, key, build)

@@ -13,7 +13,7 @@ _ROWS = 64  # that are in memory together
 _LARGEST_CELL = 1 << 20  # bytes of an encoded image, on average over a row group
 
 
-def read_parquet(files: Sequence[Path], *, label: str, side: int, num_classes: int) -> Arrays:
+def read_parquet(files: Sequence[Path], *, label: str, side: int, num_classes: int, scratch: Path) -> Arrays:
     """The images of several files, one after the other.
 
     Args:
@@ -21,6 +21,7 @@ def read_parquet(files: Sequence[Path], *, label: str, side: int, num_classes: i
         label: Name of the column of labels; images are in a column img or image.
         side: Height and width of the images.
         num_classes: Number of classes.
+        scratch: As for `decode_images`.
 
     Raises:
         ValueError: A file that is corrupt, has other columns or would fill the memory, or a cell that is no
@@ -33,6 +34,7 @@ def read_parquet(files: Sequence[Path], *, label: str, side: int, num_classes: i
         side=side,
         num_classes=num_classes,
         source=files[0] if len(files) == 1 else files[0].parent,
+        scratch=scratch,
     )
 
 

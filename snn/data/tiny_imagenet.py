@@ -25,13 +25,14 @@ def read_class_names(file: Path) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def read_train_images(home: Path, names: Sequence[str], *, side: int) -> Arrays:
+def read_train_images(home: Path, names: Sequence[str], *, side: int, scratch: Path) -> Arrays:
     """Training images by class and file name.
 
     Args:
         home: The folder tiny-imagenet-200.
         names: Of `read_class_names`.
         side: Height and width of the images.
+        scratch: As for `decode_images`.
 
     Raises:
         ValueError: There is no image, or one cannot be decoded or has another size.
@@ -44,10 +45,10 @@ def read_train_images(home: Path, names: Sequence[str], *, side: int) -> Arrays:
         for path in sorted(folder.iterdir())  # raises where `glob` would find nothing
         if path.suffix == ".JPEG"
     ]
-    return _read(home / "train", entries, names, side)
+    return _read(home / "train", entries, names, side, scratch)
 
 
-def read_val_images(home: Path, names: Sequence[str], *, side: int) -> Arrays:
+def read_val_images(home: Path, names: Sequence[str], *, side: int, scratch: Path) -> Arrays:
     """Validation images by file name; see `read_train_images`.
 
     Raises:
@@ -66,8 +67,15 @@ def read_val_images(home: Path, names: Sequence[str], *, side: int) -> Arrays:
         if line:
             path = home / "val" / "images" / image
             entries.append((f"{path} (row {row} of {file.name})", path, label_of[wnid]))
-    return _read(file, sorted(entries, key=lambda entry: (str(entry[1]), entry[2])), names, side)
+    return _read(file, sorted(entries, key=lambda entry: (str(entry[1]), entry[2])), names, side, scratch)
 
 
-def _read(source: Path, entries: Sequence[Entry], names: Sequence[str], side: int) -> Arrays:
-    return decode_images(entries, num_images=len(entries), side=side, num_classes=len(names), source=source)
+def _read(source: Path, entries: Sequence[Entry], names: Sequence[str], side: int, scratch: Path) -> Arrays:
+    return decode_images(
+        entries,
+        num_images=len(entries),
+        side=side,
+        num_classes=len(names),
+        source=source,
+        scratch=scratch,
+    )
