@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import launch
 from pipeline.config.budget import BudgetConfig
 from pipeline.config.named import named_config
 from pipeline.interruption import BudgetSpent
+from pipeline.ray import energy
 from pipeline.ray import ledger as ledgers
-from pipeline.ray.ledger import Ledger, ledger_lines, read_energy
+from pipeline.ray.energy import read_energy
+from pipeline.ray.ledger import Ledger, ledger_lines
 from pipeline.storage.run_folder import RunFolder
 
 
@@ -79,7 +82,7 @@ def test_nodes_are_added_up_by_stage_over_several_attempts(run: RunFolder, clock
     lines = ledger_lines(list(second.stages.values()), list(second.nodes.values()))
     assert lines[0].replace("\u00a0", " ") == (
         "search: 1 h 0 min, 1.00 node hours of 'gpu', 1.00 node hours of 'node', 2.50 dollars, 0.050 kWh of "
-        "this machine's processors"
+        "this machine's processors and GPUs"
     )
     clock[0] += 3600 * 0.5
     with pytest.raises(BudgetSpent, match=r"budget\.max_dollars \(5\) is reached in retraining"):
@@ -107,6 +110,32 @@ def test_energy_is_that_of_the_packages(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "energy_uj").write_text(f"{joules * 10**6}\n")
     assert read_energy(tmp_path) == 12
+
+
+def test_energy_of_gpus_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nvml:
+        """Stands in for NVML with three GPUs, of which the last is too old to count."""
+
+        class NVMLError(Exception):
+            pass
+
+        def nvmlInit(self) -> None:
+            pass
+
+        def nvmlDeviceGetCount(self) -> int:
+            return 3
+
+        def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+            return index
+
+        def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
+            if handle == 2:
+                raise self.NVMLError("not supported")
+            return 1000 * (handle + 1)
+
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    monkeypatch.setattr(energy, "_nvml", energy._nvml.__wrapped__)
+    assert read_energy(tmp_path) == 3.0
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -17,6 +16,7 @@ import ray
 from pipeline.config.budget import ANY_NODE, BudgetConfig
 from pipeline.formats import duration
 from pipeline.interruption import BudgetSpent, interrupt, interruption
+from pipeline.ray.energy import read_energy
 from pipeline.storage.cluster_records import NodeTime, StageTime
 from pipeline.storage.run_folder import RunFolder
 
@@ -26,7 +26,6 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_WRITES = 30.0
 _NODE_GROUP = "ray.io/node-group"
 _THIS_MACHINE = "this machine"
-_POWERCAP = Path("/sys/class/powercap")
 
 
 class Ledger:
@@ -163,21 +162,6 @@ def ledger(run: RunFolder, budget: BudgetConfig, *, joined: bool) -> Iterator[Le
         kept.end()
 
 
-def read_energy(folder: Path = _POWERCAP) -> float | None:
-    """Joules that this machine's processors have used, by their own count (RAPL); None if they do not tell.
-
-    The count starts again now and then.
-    """
-    total, found = 0.0, False
-    for counter in folder.glob("intel-rapl:[0-9]*/energy_uj"):
-        if counter.parent.name.count(":") == 1:  # packages, not their parts
-            try:
-                total, found = total + int(counter.read_text()) / 1e6, True
-            except (OSError, ValueError):
-                continue
-    return total if found else None
-
-
 def ledger_lines(stages: list[StageTime], nodes: list[NodeTime]) -> list[str]:
     """Lines for the terminal; none of a stage on this machine alone without price and energy."""
     lines = []
@@ -190,6 +174,6 @@ def ledger_lines(stages: list[StageTime], nodes: list[NodeTime]) -> list[str]:
         if any(node.dollars is not None for node in there):
             parts.append(f"{sum(node.dollars or 0.0 for node in there):.2f} dollars")
         if entry.joules is not None:
-            parts.append(f"{entry.joules / 3.6e6:.3f} kWh of this machine's processors")
+            parts.append(f"{entry.joules / 3.6e6:.3f} kWh of this machine's processors and GPUs")
         lines.append(f"{entry.stage}: {', '.join(parts)}")
     return lines

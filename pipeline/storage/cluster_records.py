@@ -31,7 +31,7 @@ class StageTime:
     Attributes:
         stage: Its name.
         wall_seconds: Time that commands spent in it.
-        joules: Energy of the processors of the driver's machine meanwhile; None where they do not tell.
+        joules: Energy of the driver's machine meanwhile, as its processors and GPUs count; None if none does.
     """
 
     stage: str
