@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import shutil
 import tracemalloc
 import warnings
 import zlib
@@ -19,6 +21,7 @@ from PIL import Image
 from pyarrow import parquet
 from scipy.io import savemat
 
+from snn.data import image_decoding
 from snn.data.images import load_images
 
 PICTURE = encode(PIXELS[0], "PNG")
@@ -201,6 +204,38 @@ def tiny(tmp_path: Path) -> Path:
     Image.new("RGB", (64, 64), (7, 7, 7)).save(home / "val/images/val_0.JPEG")
     (home / "val/val_annotations.txt").write_text("val_0.JPEG\tn02\t0\t0\t63\t63\n")
     return home
+
+
+def test_many_images_are_decoded_into_a_file(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards, on several threads, put each image and label into its place."""
+    shades = {f"n0{1 + i % 2}/images/{i:03d}.JPEG": 5 * i for i in range(40)}
+    for name, shade in shades.items():
+        Image.new("RGB", (64, 64), (shade, 255 - shade, 0)).save(tiny / "train" / name, quality=95)
+    in_memory = load_images("tiny_imagenet", "train", root=tmp_path)
+    shutil.rmtree(tmp_path / "snn-cache")
+    monkeypatch.setattr(image_decoding, "_LARGEST_IN_MEMORY", 1000)
+    monkeypatch.setattr(image_decoding, "_SHARD", 3)
+    in_file = load_images("tiny_imagenet", "train", root=tmp_path)
+    assert in_file.fingerprint == in_memory.fingerprint
+    found = in_file.samples[:, 0, 32, 32].astype(int)
+    assert np.abs(found - [shades[name] for name in sorted(shades)]).max() <= 2
+    assert in_file.labels.tolist() == [0] * 20 + [1] * 20
+    assert [path.suffix for path in (tmp_path / "snn-cache").iterdir()].count(".arrow") == 1
+
+
+def test_disk_without_room_for_decoded_images_is_named(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(image_decoding, "_LARGEST_IN_MEMORY", 1000)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="Too little space to decode 1 images: twice 0 MiB") as caught:
+        load_images("tiny_imagenet", "test", root=tmp_path)
+    assert caught.value.errno == errno.ENOSPC and str(tmp_path) in str(caught.value.filename)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 from types import MappingProxyType
@@ -39,6 +39,7 @@ _SCHEMA = pa.schema(
 # Fields of a Rung, in columns of lists; only where there are any.
 _RUNG = {"samples": pa.int64(), "accuracy": pa.float64(), "spikes": pa.float64()}
 
+_AT_ONCE = 4096  # rows that are unfolded into Python objects at once
 _SEAL = b"autosnn"  # key of the schema's metadata
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -60,8 +61,12 @@ def to_parquet(rows: Sequence[EvaluationRow], made_with: Mapping[str, Any] = _NO
     schema = _SCHEMA
     if any(row.rungs for row in rows):
         schema = pa.schema([*_SCHEMA, *((f"rung_{name}", pa.list_(kind)) for name, kind in _RUNG.items())])
-    table = pa.Table.from_pylist([flat(row) for row in rows], schema=schema)
-    seal_values = seal_of([flat(row) for row in _rows(table)], made_with)
+    batches = [
+        pa.RecordBatch.from_pylist([flat(row) for row in rows[i : i + _AT_ONCE]], schema=schema)
+        for i in range(0, len(rows), _AT_ONCE)
+    ]
+    table = pa.Table.from_batches(batches, schema)
+    seal_values = seal_of((flat(row) for row in _rows(table)), made_with)
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({_SEAL: json.dumps(seal_values)}), buffer)
     return buffer.getvalue()
@@ -76,17 +81,18 @@ def from_parquet(data: bytes) -> EvaluationTable:
     """
     try:
         table = pq.read_table(pa.BufferReader(data))
-        rows = _rows(table)
+        rows = list(_rows(table))
         seal_values = json.loads((table.schema.metadata or {}).get(_SEAL, "null"))
-        check_seal(seal_values, [flat(row) for row in rows])
+        check_seal(seal_values, (flat(row) for row in rows))
     except Exception as error:  # foreign and damaged files raise errors of any kind
         reason = f"it has no column {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(reason) from error
     return EvaluationTable(rows, seal_values["made_with"])
 
 
-def _rows(table: pa.Table) -> list[EvaluationRow]:
-    return [from_flat(values) for values in table.to_pylist()]
+def _rows(table: pa.Table) -> Iterator[EvaluationRow]:
+    for batch in table.to_batches(max_chunksize=_AT_ONCE):
+        yield from map(from_flat, batch.to_pylist())
 
 
 def flat(row: EvaluationRow) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,7 @@ def unseal_bytes(sealed: bytes) -> tuple[bytes, Mapping[str, Any]]:
 
 
 def seal_of(content: Any, made_with: Mapping[str, Any]) -> dict[str, Any]:
-    """Format, hash and origin of any JSON values."""
+    """Format, hash and origin of any JSON values; an iterator counts as the list of what it yields."""
     origin = dict(made_with)
     return {"format": FORMAT, "sha256": _hash(content, origin), "made_with": origin}
 
@@ -84,5 +84,18 @@ def check_seal(seal_values: Any, content: Any) -> None:
 
 
 def _hash(content: Any, made_with: Any) -> str:
-    text = json.dumps([content, made_with], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    """SHA-256 of the JSON text of [content, made_with]."""
+    digest = hashlib.sha256(b"[")
+    if isinstance(content, Iterator):
+        digest.update(b"[")
+        for number, value in enumerate(content):
+            digest.update(f"{',' if number else ''}{_text(value)}".encode())
+        digest.update(b"]")
+    else:
+        digest.update(_text(content).encode())
+    digest.update(f",{_text(made_with)}]".encode())
+    return digest.hexdigest()
+
+
+def _text(values: Any) -> str:
+    return json.dumps(values, sort_keys=True, separators=(",", ":"))
