@@ -125,6 +125,9 @@ class AskTellSearcher(Searcher):
         """Writes the search's state as JSON."""
         Path(checkpoint_path).write_text(json.dumps(self.search.state_dict()), encoding="utf-8")
 
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: Tune's snapshots are never read, and the state of a long search takes hundreds of MiB."""
+
     def restore(self, checkpoint_path: str) -> None:
         """Reads a state of `save`."""
         self.search.load_state_dict(json.loads(Path(checkpoint_path).read_text(encoding="utf-8")))
