@@ -42,6 +42,7 @@ _MIB = 2**20
 _MOST_MEMORY = 2048.0
 _PARTS = [f"layer{i}" for i in range(8)] + ["stem", "pool0", "pool1", "head"]
 _POINTS = 40
+_MOST_WORKERS = 64  # on this machine
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def bench_control_plane(out: Path, *, quick: bool, address: str | None) -> Secti
                 "sizes": sizes,
                 "course": [asdict(point) for point in course],
             }
-            lines += _comparisons(load, num_workers, course)
+            lines += _comparisons(load, course)
             for line in lines[-3:]:
                 say(f"    {line.name}: {line.ours:,.3g} {line.unit}")
     LocalFiles(out).put(CHART, _chart(courses).to_html(include_plotlyjs=True).encode())
@@ -152,7 +153,7 @@ def _session(address: str | None) -> Iterator[int]:
     """Ray for the loads; its number of workers."""
     if address is None:
         with virtual_cluster() as resources:
-            yield resources.num_workers
+            yield min(resources.num_workers, _MOST_WORKERS)
     else:
         with ray_session(Config(ray=RayConfig(address=address))) as resources:
             yield resources.num_workers
@@ -199,7 +200,7 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _comparisons(load: Load, num_workers: int, course: Sequence[Point]) -> list[Comparison]:
+def _comparisons(load: Load, course: Sequence[Point]) -> list[Comparison]:
     """Rates of the last quarter against those of the second, which begins when all workers are up."""
     quarter, half, three_quarters, last = (course[len(course) * k // 4 - 1] for k in (1, 2, 3, 4))
     early, late = _rate(quarter, half), _rate(three_quarters, last)
