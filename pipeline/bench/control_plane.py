@@ -201,8 +201,12 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 
 def _comparisons(load: Load, course: Sequence[Point]) -> list[Comparison]:
-    """Rates of the last quarter against those of the second, which begins when all workers are up."""
-    quarter, half, three_quarters, last = (course[len(course) * k // 4 - 1] for k in (1, 2, 3, 4))
+    """Rates of the last quarter against those of the second, which begins when all workers are up.
+
+    The last point is that of the closed table, after the search.
+    """
+    searching = course[:-1]
+    quarter, half, three_quarters, last = (searching[len(searching) * k // 4 - 1] for k in (1, 2, 3, 4))
     early, late = _rate(quarter, half), _rate(three_quarters, last)
     memory = max(point.memory for point in course)
     name = f"{load.num_candidates:,} {load.name}"
@@ -228,10 +232,10 @@ def _cpu_per_evaluation(first: Point, last: Point) -> float:
 
 def _chart(courses: dict[str, list[Point]]) -> go.Figure:
     """Evaluations per second, CPU time per evaluation and memory over the evaluations of each load."""
-    rows = ("evaluations per second", "driver's CPU time per evaluation (ms)", "driver's memory (MiB)")
-    figure = make_subplots(rows=len(rows), cols=len(courses), row_titles=rows, column_titles=list(courses))
+    rows = ("evaluations per second", "driver's CPU time<br>per evaluation (ms)", "driver's memory (MiB)")
+    figure = make_subplots(rows=len(rows), cols=len(courses), column_titles=list(courses))
     for column, course in enumerate(courses.values(), start=1):
-        steps = list(itertools.pairwise(course))
+        steps = list(itertools.pairwise(course[:-1]))
         after = [last.evaluations for _, last in steps]
         series = (
             (after, [_rate(*step) for step in steps]),
@@ -239,8 +243,12 @@ def _chart(courses: dict[str, list[Point]]) -> go.Figure:
             ([point.evaluations for point in course], [point.memory for point in course]),
         )
         for row, (x, y) in enumerate(series, start=1):
-            figure.add_scatter(x=x, y=y, mode="lines+markers", showlegend=False, row=row, col=column)
-            figure.update_yaxes(rangemode="tozero", row=row, col=column)
+            line = {"color": "#1e3a5f", "width": 2}
+            figure.add_scatter(
+                x=x, y=y, mode="lines+markers", line=line, showlegend=False, row=row, col=column
+            )
+            title = rows[row - 1] if column == 1 else None
+            figure.update_yaxes(rangemode="tozero", title_text=title, row=row, col=column)
         figure.update_xaxes(title_text="evaluations", row=len(series), col=column)
     figure.update_layout(template="plotly_white", height=900)
     return figure
