@@ -128,6 +128,14 @@ def test_settings_added_later_change_no_identity_at_their_neutral_value() -> Non
         ),
         (lambda: config_from_json({"search": 1}), r"search must be an object, got 1"),
         (
+            lambda: config_from_json({"training": {"workers": [3, 2]}}),
+            r"training\.workers must be one number of workers, or the least and the most, got 3 2",
+        ),
+        (
+            lambda: config_from_json({"training": {"retrain_workers": [1, 97]}}),
+            r"training\.retrain_workers must be at most retrain\.batch_size \(96\), .*; got 97",
+        ),
+        (
             lambda: config_from_json({"supernet": {"epochs": 0}}),
             r"supernet\.epochs must be at least 1, got 0",
         ),

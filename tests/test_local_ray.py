@@ -15,6 +15,7 @@ import ray
 from ray._raylet import GcsClient
 
 from pipeline.config.named import named_config
+from pipeline.config.training import TrainingConfig
 from pipeline.config.tree import Config, RayConfig
 from pipeline.ray.local import local_ray
 from pipeline.ray.session import ray_session
@@ -106,6 +107,10 @@ def test_ray_without_a_token_lets_anyone_in(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
+        (
+            dataclasses.replace(CONFIG, training=TrainingConfig(workers=(40,)), training_threads=4096),
+            r"training\.workers asks for 40 workers of \d+ CPUs and 0 GPUs, but this machine has room for 1",
+        ),
         (
             dataclasses.replace(CONFIG, threads_per_worker=1000),
             r"threads_per_worker is 1000, but this machine has \d+ CPUs: .*--ray\.address",

@@ -43,6 +43,17 @@ def test_what_waits_says_for_what(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
+def test_what_needs_several_places_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    waiting = Waiting("a training with 3 workers", 2, 0, number=3, clock=lambda: now)
+    now = 30.0
+    waiting.update(running=False)
+    assert caplog.messages[0].startswith(
+        "a training with 3 workers waits for 3 times 2 CPUs each on one node; 3 of 6 CPUs"
+    )
+
+
+@pytest.mark.usefixtures("cluster")
 def test_what_runs_does_not_wait(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
     waiting = Waiting("a trial actor", 1, 0, clock=lambda: now)

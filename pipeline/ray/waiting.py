@@ -44,6 +44,7 @@ class Waiting:
         self.cpus = cpus
         self.gpus = gpus
         self.number = number
+        self._where = "on one node" if number == 1 else "each on one node"
         self._clock = clock
         self._next_look = self._next_warning = 0.0
         self._said = ""
@@ -77,13 +78,13 @@ class Waiting:
     def _warn(self) -> None:
         if self._clock() >= self._next_warning:
             self._next_warning = self._clock() + _SECONDS_BETWEEN_WARNINGS
-            logger.warning("%s waits for %s on one node; %s", self.what, self._needs(), _describe_nodes())
+            logger.warning("%s waits for %s %s; %s", self.what, self._needs(), self._where, _describe_nodes())
 
     def _say_what_comes(self, status: AutoscalerStatus) -> None:
         reason = f" ({status.failures[-1]})" if status.failures else ""
         if status.cannot_give(self.cpus, self.gpus) and not self.fits_somewhere():
             raise ValueError(
-                f"{self.what} needs {self._needs()} on one node, but no node of the cluster has that many, "
+                f"{self.what} needs {self._needs()} {self._where}, but no node of the cluster has that many, "
                 f"nor has a node type that its autoscaler could start{reason}. Change the cluster's node "
                 "types, or ask for less: --threads-per-worker, --training-threads, --ray.gpus-per-worker."
             )
