@@ -87,7 +87,8 @@ class _Scheduler(FIFOScheduler):
     """Gives a new trial the actor that became free; ends trials at the rungs where the searcher says so.
 
     Tune would give that actor to any trial that waits, also to one whose own actor is starting, which it
-    ends then. Where actors take longer to start than trials last, most would never get to work.
+    ends then. Where actors take longer to start than trials last, most would never get to work. A trial for
+    whose own actor there is no room goes first: it might wait for ever.
     """
 
     def __init__(self, searcher: AskTellSearcher) -> None:
@@ -99,6 +100,10 @@ class _Scheduler(FIFOScheduler):
         self._new = trial
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        for actor in tune_controller._actor_manager.pending_actors:  # those without room, the oldest first
+            trial: Trial | None = tune_controller._actor_to_trial.get(actor)
+            if trial is not None and trial.status == Trial.PENDING:
+                return trial
         chosen, self._new = self._new, None
         return chosen
 
