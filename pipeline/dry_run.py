@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline.algorithms.choose import build_search
 from pipeline.config.budget import ANY_NODE
 from pipeline.config.tree import Config
 from pipeline.console import say
@@ -24,6 +25,7 @@ from pipeline.search.check import check_search
 from pipeline.search.engine import choose_search_engine, load_search_engine
 from pipeline.storage.location import is_uri
 from pipeline.storage.run_folder import RunFolder
+from pipeline.training.retrain import planned_networks
 from snn.engines.engine import pack_weights
 from snn.engines.trie import evaluate_architectures
 from snn.model.network import SpikingNetwork, num_parameters
@@ -188,8 +190,8 @@ def _supernet(config: Config, data: RunData, speeds: Speeds) -> StageEstimate:
 
 def _search(config: Config, data: RunData, speeds: Speeds, slots: int) -> StageEstimate:
     settings, num_val = config.search, len(data.search_val())
-    exhaustive = settings.algorithm == "exhaustive"
-    number = len(config.network.search_space()) if exhaustive else settings.max_evaluations
+    space = config.network.search_space()
+    number = build_search(space, settings, seed=config.seed, spikes_reference=1.0).num_planned
     if settings.needs_supernet:
         per_candidate = num_val + settings.num_calibrated
         seconds = number * per_candidate / speeds.evaluation / slots
@@ -208,7 +210,7 @@ def _search(config: Config, data: RunData, speeds: Speeds, slots: int) -> StageE
 
 def _retraining(config: Config, data: RunData, speeds: Speeds, slots: int) -> StageEstimate:
     settings, workers = config.retrain, config.training.retrain_workers[-1]
-    number = len(settings.architectures) * len(settings.seeds)
+    number = len(planned_networks(config))
     num_train, num_test = len(data.retrain_train()), len(data.test_set())
     measured = len(data.retrain_val()) + (num_test if settings.paper_protocol else 0)
     one = settings.epochs * num_train / speeds.child / workers
@@ -222,7 +224,7 @@ def estimate_bytes(config: Config, data: RunData, network: SpikingNetwork) -> tu
     """Bytes of the run folder at most, and of the prepared data."""
     weights = 4 * num_parameters(network)
     child = weights / len(config.network.blocks)
-    networks = len(config.retrain.architectures) * len(config.retrain.seeds)
+    networks = len(planned_networks(config))
     # A checkpoint has weights, two moments of Adam, perhaps an average; there are two while one is written.
     largest = 2 * (weights if config.search.needs_supernet else child) * 4
     run = largest + (2 * weights if config.search.needs_supernet else 0) + networks * child
@@ -232,7 +234,7 @@ def estimate_bytes(config: Config, data: RunData, network: SpikingNetwork) -> tu
 
 def _dollars(config: Config, stages: Sequence[StageEstimate]) -> float | None:
     """What the nodes cost, each with as many CPUs as this machine; None without a price."""
-    price = config.budget.price_list().get(ANY_NODE)
+    price = config.budget.price(ANY_NODE)
     if price is None:
         return None
     per_node = max(1, (os.cpu_count() or 1) // config.threads_per_worker)

@@ -191,9 +191,7 @@ STAGES: dict[str, Stage] = {
         "super-network",
         "1/3 super-network",
         lambda run, _: run.has_supernet(),
-        lambda config, resources: Group(
-            config.training.workers, resources.training_cpus, resources.training_gpus
-        ).waiting(),
+        lambda config, resources: Group.of_supernet(config, resources).waiting(),
         _train,
         lambda config: "" if config.search.needs_supernet else f"search.scoring is {config.search.scoring}",
     ),
@@ -210,9 +208,7 @@ STAGES: dict[str, Stage] = {
         "retraining",
         "3/3 retraining",
         lambda run, config: not unfinished_networks(run, config),
-        lambda config, resources: Group(
-            config.training.retrain_workers, config.threads_per_worker, resources.training_gpus
-        ).waiting(),
+        lambda config, resources: Group.of_child(config, resources).waiting(),
         _retrain,
     ),
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -32,6 +34,14 @@ def kill_family(process: subprocess.Popen[str]) -> None:
     for child in family:
         if child.is_running():
             child.kill()
+
+
+def write_token(folder: Path) -> Path:
+    """A file with a new token of a cluster, which only its owner may read."""
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    return token
 
 
 def without_times(rows: list[EvaluationRow]) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hosts import Host, Network, network
-from processes import wait_until
+from processes import wait_until, write_token
 
 PORT = 6379
 
@@ -55,9 +54,7 @@ def ray_hosts(*cpus: int, variables: Mapping[str, str] | None = None) -> Iterato
     with network() as lab:
         head = lab.host("head")
         workers = [lab.host(f"worker{number}") for number in range(1, len(cpus) + 1)]
-        token = lab.folder / "token"
-        token.touch(mode=0o600)
-        token.write_text(secrets.token_hex(32))
+        token = write_token(lab.folder)
         environment = {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),

@@ -112,7 +112,7 @@ MAY_IMPORT |= {
     | {"pipeline.training", "pipeline.search", "pipeline.report"},
     "pipeline.dry_run": {
         "pipeline.formats", "pipeline.config", "pipeline.storage", "pipeline.console", "pipeline.data",
-        "pipeline.networks", "pipeline.search",
+        "pipeline.networks", "pipeline.search", "pipeline.training", "pipeline.algorithms",
     },
     "cluster": {
         "pipeline.config", "pipeline.console", "pipeline.ray", "pipeline.node_facts",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from processes import kill_family
+from processes import kill_family, write_token
 
 # Two nodes on this machine; a line on standard input takes the second away, its end both.
 TWO_NODES = """
@@ -53,12 +52,9 @@ def two_nodes(environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[st
 def small_cluster() -> Iterator[tuple[subprocess.Popen[str], str, str, dict[str, str]]]:
     """What two_nodes yields, and the environment of a driver; with a token and a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:
-        token = Path(folder, "token")
-        token.touch(mode=0o600)
-        token.write_text(secrets.token_hex(32))
         ours = {
             "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_AUTH_TOKEN_PATH": str(write_token(Path(folder))),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "RAY_TMPDIR": folder,
         }

@@ -42,7 +42,6 @@ _MIB = 2**20
 _MOST_MEMORY = 2048.0
 _PARTS = [f"layer{i}" for i in range(8)] + ["stem", "pool0", "pool1", "head"]
 _POINTS = 40
-_MOST_WORKERS = 64  # on this machine
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _session(address: str | None) -> Iterator[int]:
     """Ray for the loads; its number of workers."""
     if address is None:
         with virtual_cluster() as resources:
-            yield min(resources.num_workers, _MOST_WORKERS)
+            yield resources.num_workers
     else:
         with ray_session(Config(ray=RayConfig(address=address))) as resources:
             yield resources.num_workers

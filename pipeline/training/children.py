@@ -9,6 +9,7 @@ from pipeline.formats import percent
 from pipeline.ray.session import Resources
 from pipeline.storage.records import EpochRecord, PaperProtocol, RetrainResult
 from pipeline.storage.run_folder import RunFolder
+from pipeline.training.group import Group
 from pipeline.training.job import Trained
 from pipeline.training.plan import TrainingPlan
 from pipeline.training.tasks import run_trainings
@@ -50,8 +51,7 @@ def train_children(
             on_trained,
             title="retraining",
             num_threads=plans[0].config.threads_per_worker,
-            num_gpus=resources.training_gpus,
-            workers=plans[0].config.training.retrain_workers,
+            group=Group.of_child(plans[0].config, resources),
         )
 
 

@@ -17,7 +17,9 @@ from typing import Any
 import ray
 import torch
 
+from pipeline.config.tree import Config
 from pipeline.node_facts import NodeFacts, check_node
+from pipeline.ray.session import Resources
 from pipeline.ray.waiting import Waiting
 from pipeline.training.job import Checkpoint, Event, Started, run_training
 from pipeline.training.plan import TrainingPlan
@@ -45,6 +47,16 @@ class Group:
     workers: tuple[int, ...]
     num_cpus: int
     num_gpus: float
+
+    @classmethod
+    def of_supernet(cls, config: Config, resources: Resources) -> Group:
+        """The workers of stage 1."""
+        return cls(config.training.workers, resources.training_cpus, resources.training_gpus)
+
+    @classmethod
+    def of_child(cls, config: Config, resources: Resources) -> Group:
+        """The workers of each network of stage 3."""
+        return cls(config.training.retrain_workers, config.threads_per_worker, resources.training_gpus)
 
     def waiting(self) -> Waiting:
         """Watches the training until it has begun."""

@@ -18,6 +18,7 @@ from pipeline.networks import make_network
 from pipeline.ray.session import Resources
 from pipeline.storage.records import Cost, SupernetResult
 from pipeline.storage.run_folder import RunFolder
+from pipeline.training.group import Group
 from pipeline.training.job import Trained
 from pipeline.training.plan import TrainingPlan, plan_supernet
 from pipeline.training.tasks import run_trainings
@@ -73,9 +74,7 @@ def train_supernet(run: RunFolder, config: Config, resources: Resources) -> Supe
         on_trained,
         title="super-network",
         num_threads=config.training_threads,
-        num_cpus=resources.training_cpus,
-        num_gpus=resources.training_gpus,
-        workers=config.training.workers,
+        group=Group.of_supernet(config, resources),
     )
     return run.read_supernet()
 

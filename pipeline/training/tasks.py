@@ -36,9 +36,7 @@ def run_trainings(
     *,
     title: str,
     num_threads: int,
-    num_cpus: int | None = None,
-    num_gpus: float,
-    workers: tuple[int, ...] = (1,),
+    group: Group,
 ) -> None:
     """Runs trainings, as many at once as the cluster's CPUs and GPUs hold.
 
@@ -49,15 +47,12 @@ def run_trainings(
         on_trained: Called with each plan and its result, as it finishes.
         title: What the progress bar is called.
         num_threads: Shares of the work of each training step, which rounding depends on: torch's threads.
-        num_cpus: CPUs of each training, if not one a thread.
-        num_gpus: GPUs of each training.
-        workers: Workers of each training, or the least and the most; threads, CPUs and GPUs are of each.
+        group: Workers of each training; threads, CPUs and GPUs are of each of them.
 
     Raises:
         TrainingDiverged: A loss is not finite; the last good checkpoint stays.
         RuntimeError: A training's process died again and again.
     """
-    group = Group(workers, num_cpus or num_threads, num_gpus)
     stage = _Stage(run, plans, on_trained, title, num_threads, group)
     try:
         stage.run_all()

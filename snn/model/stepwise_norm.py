@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -30,7 +32,12 @@ class StepwiseBatchNorm2d(nn.BatchNorm2d):
 
 def normalise_stepwise(network: nn.Module, time_steps: int) -> None:
     """Replaces every new torch.nn.BatchNorm2d of a network by a StepwiseBatchNorm2d."""
+    replace_norms(network, lambda norm: StepwiseBatchNorm2d(norm.num_features, time_steps))
+
+
+def replace_norms(network: nn.Module, make: Callable[[nn.BatchNorm2d], nn.BatchNorm2d]) -> None:
+    """Replaces every batch norm of a network by what `make` makes of it."""
     for module in list(network.modules()):
         for name, norm in module.named_children():
             if isinstance(norm, nn.BatchNorm2d):
-                setattr(module, name, StepwiseBatchNorm2d(norm.num_features, time_steps))
+                setattr(module, name, make(norm))

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from snn.model.stepwise_norm import StepwiseBatchNorm2d
+from snn.model.stepwise_norm import StepwiseBatchNorm2d, replace_norms
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
@@ -48,11 +48,12 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
 def synchronise_norms(network: nn.Module) -> None:
     """Replaces every batch norm of a new network by a SyncedBatchNorm2d."""
-    for module in list(network.modules()):
-        for name, norm in module.named_children():
-            if isinstance(norm, nn.BatchNorm2d):
-                time_steps = norm.time_steps if isinstance(norm, StepwiseBatchNorm2d) else 1
-                setattr(module, name, SyncedBatchNorm2d(norm.num_features, time_steps))
+
+    def synced(norm: nn.BatchNorm2d) -> SyncedBatchNorm2d:
+        time_steps = norm.time_steps if isinstance(norm, StepwiseBatchNorm2d) else 1
+        return SyncedBatchNorm2d(norm.num_features, time_steps)
+
+    replace_norms(network, synced)
 
 
 class _Normalise(torch.autograd.Function):
