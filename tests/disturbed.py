@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -241,15 +242,15 @@ class Search:
         return int((self.folder / name).read_text())
 
     def took_over_from(self, pid: int) -> bool:
-        """Whether another process evaluated the last group that a process began.
+        """Whether other processes evaluated what is in the last group that a process began.
 
         Where that group was a guess at the next generation (`pipeline.search.speculation`) nobody need do so:
         faults are for the first generation's groups, of which there are five.
         """
         lines = self.evaluated()
         last = max(i for i, line in enumerate(lines) if line["pid"] == pid)
-        begun = lines[last]["architectures"]
-        return any(line["pid"] != pid and line["architectures"] == begun for line in lines[last + 1 :])
+        later = [line["architectures"] for line in lines[last + 1 :] if line["pid"] != pid]
+        return {*lines[last]["architectures"]} <= {*itertools.chain.from_iterable(later)}
 
     def processes(self) -> list[psutil.Process]:
         """Running processes that searches of this folder started."""

@@ -113,7 +113,7 @@ def test_step_of_several_paths_adds_up_their_gradients() -> None:
     both.next_paths = lambda _: paths
     both._step(inputs, labels)
     for path in paths:
-        one_by_one._add_gradients(path, to_memory_format(inputs), labels)
+        one_by_one._add_gradients(path, to_memory_format(inputs), labels, 1.0)
     for name, parameter in both.network.named_parameters():
         other = one_by_one.network.get_parameter(name).grad
         assert (parameter.grad is None) == (other is None), name
