@@ -33,13 +33,15 @@ class Render:
     """GPUs of each, fractions allowed."""
     cpus_per_node: int = 8
     """CPUs of a worker node."""
+    storage: str | None = None
+    """URI below which run folders are kept (s3://..., gs://..., az://...), instead of the driver's disk."""
     output: Path | None = None
     """The file; by default the standard output."""
 
     def run(self) -> None:
         ray = replace(self.settings.ray, address=None, gpus_per_worker=None)
         config = replace(self.settings, name=named_config(self.name).name, ray=ray)
-        run = ClusterRun(config, self.workers, self.gpus_per_worker, self.cpus_per_node)
+        run = ClusterRun(config, self.workers, self.gpus_per_worker, self.cpus_per_node, self.storage)
         text = render(self.place, run)
         if self.output is None:
             say(text.rstrip("\n"))

@@ -16,6 +16,7 @@ from cluster.machines import Machine, smallest_machine
 from pipeline.config.flags import flags_of
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
+from pipeline.storage.location import is_uri
 from snn.datasets import DATASETS
 
 Place = Literal["aws", "gcp", "kuberay", "slurm", "sky"]
@@ -47,6 +48,7 @@ class ClusterRun:
         workers: Trial actors at once, at most.
         gpus_per_worker: GPUs of each, fractions allowed.
         cpus_per_node: CPUs of a worker node.
+        storage: URI that run folders are kept below; None keeps them on the driver's disk.
 
     Raises:
         ValueError: A node does not hold a worker, or no machine has so many CPUs and GPUs.
@@ -56,10 +58,16 @@ class ClusterRun:
     workers: int
     gpus_per_worker: float = 0.0
     cpus_per_node: int = 8
+    storage: str | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ValueError(f"--workers must be at least 1, got {self.workers}.")
+        if self.storage is not None and not is_uri(self.storage):
+            raise ValueError(
+                f"--storage is {self.storage!r}, but takes the URI of an object store (s3://BUCKET/PREFIX, "
+                "gs://, az://); without it the driver's disk keeps the run."
+            )
         needed = max(self.config.threads_per_worker, self.config.training_threads)
         if self.cpus_per_node < needed:
             raise ValueError(
@@ -107,14 +115,20 @@ class ClusterRun:
         """The machine of a worker node with GPUs."""
         return smallest_machine(self.cpus_per_node, self.gpus_per_node)
 
-    def command(self, *more: str) -> str:
-        """The driver's arguments as a shell writes them: the run, its settings, and more of them."""
+    def command(self, folder: str, *more: str) -> str:
+        """The driver's arguments as a shell writes them: the run, its settings, its place, and more of them.
+
+        Args:
+            folder: Keeps run folders where no storage does.
+            more: Written as they are: they may name variables of a shell.
+        """
         flags = flags_of(self.config, named_config(self.config.name))
         if self.gpus_per_worker:
             flags += ["--ray.gpus-per-worker", f"{self.gpus_per_worker:g}"]
-        return " ".join(
-            [shlex.join(["run", self.config.name, *flags]), *more]  # `more` may name variables of a shell
-        )
+        place = f"--run-dir {folder}/{self.config.name}"
+        if self.storage is not None:
+            place = f"--storage {shlex.quote(self.storage)}"
+        return " ".join([shlex.join(["run", self.config.name, *flags]), place, *more])
 
 
 def render(place: Place, run: ClusterRun) -> str:

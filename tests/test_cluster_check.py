@@ -141,11 +141,11 @@ def test_seeded_mistake_is_named_with_its_line(
 
 def test_places_to_fill_in_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "file.yaml"
-    file.write_text(render("kuberay", RUN))
+    file.write_text(render("kuberay", dataclasses.replace(RUN, storage="s3://bucket/runs")))
     Check(file).run()
     [first, second] = re.findall(r"\d+", capsys.readouterr().out.partition("FILL_IN in lines ")[2])
     lines = file.read_text().splitlines()
-    assert "storageClassName:" in lines[int(first) - 1] and "image:" in lines[int(second) - 1]
+    assert "image:" in lines[int(first) - 1] and "secretRef:" in lines[int(second) - 1]
 
 
 @pytest.mark.parametrize("place", ["aws", "gcp", "sky"])

@@ -32,11 +32,15 @@ CHANGES = {
 }
 
 
-def read_run(arguments: list[str]) -> Config:
+def read_command(arguments: list[str]) -> Any:
     command: Any = launch.read(arguments)
     while hasattr(command, "command"):
         command = command.command
-    return command.settings
+    return command
+
+
+def read_run(arguments: list[str]) -> Config:
+    return read_command(arguments).settings
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -59,6 +63,22 @@ def test_rendered_file_runs_what_was_asked_for(place: Place, gpus: float) -> Non
     assert 6 in (settings.search.max_workers, settings.ray.num_workers)
     assert (settings.ray.gpus_per_worker or 0) == gpus
     assert ("GPU: 1" in text or "gpu" in text) == bool(gpus) or place == "sky"
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_rendered_run_is_kept_where_it_shall_be(place: Place) -> None:
+    for storage in (None, "s3://bucket/runs"):
+        text = render(place, ClusterRun(CONFIG, workers=4, storage=storage))
+        assert read_command(driver_arguments(text)).storage == storage
+        if place == "kuberay":
+            kinds = [(it["kind"], it["metadata"]["name"]) for it in yaml.safe_load_all(text)]
+            claims = {name for kind, name in kinds if kind == "PersistentVolumeClaim"}
+            assert claims == {"autosnn-cifar10-data"} | (
+                {"autosnn-cifar10-runs"} if storage is None else set()
+            )
+            assert ("secretRef" in text) == (storage is not None)
+    with pytest.raises(ValueError, match="--storage is '/nfs/runs', but takes the URI"):
+        ClusterRun(CONFIG, workers=4, storage="/nfs/runs")
 
 
 def driver_arguments(text: str) -> list[str]:

@@ -115,7 +115,7 @@ MAY_IMPORT |= {
         "pipeline.networks", "pipeline.search", "pipeline.training", "pipeline.algorithms",
     },
     "cluster": {
-        "pipeline.config", "pipeline.console", "pipeline.ray", "pipeline.node_facts",
+        "pipeline.config", "pipeline.storage", "pipeline.console", "pipeline.ray", "pipeline.node_facts",
         "pipeline.node_check", "snn.datasets", "cluster.check",
     },
     "cluster.check": set(),
