@@ -20,18 +20,18 @@ from pipeline.config.training import TrainingConfig
 from pipeline.run import open_run
 from pipeline.storage.run_folder import RunFolder
 
-pytestmark = pytest.mark.slow
 NUM_EPOCHS = 8
+LONG = 2000  # epochs that nobody waits for
 
 
 class Training:
     """Stage 1 of a run in a process of its own."""
 
-    def __init__(self, path: Path, *workers: int) -> None:
+    def __init__(self, path: Path, *workers: int, epochs: int = NUM_EPOCHS) -> None:
         config = tiny_config()
         self.run = RunFolder(path)
         self.log = path.with_suffix(".log")
-        supernet = dataclasses.replace(config.supernet, epochs=NUM_EPOCHS, batch_size=20, checkpoint_every=2)
+        supernet = dataclasses.replace(config.supernet, epochs=epochs, batch_size=20, checkpoint_every=2)
         training = TrainingConfig(workers=workers)
         open_run(
             self.run,
@@ -46,8 +46,12 @@ class Training:
                 command, cwd=ROOT, env=os.environ | environment, stdout=log, stderr=log, text=True
             )
 
-    def wait_for_checkpoint(self) -> None:
-        wait_until(lambda: self.run.read_checkpoint(None) is not None, what="a checkpoint")
+    def wait_for_checkpoint(self, *, other_than: bytes | None = None) -> bytes:
+        """A state that was kept."""
+        wait_until(lambda: self.run.read_checkpoint(None) not in (None, other_than), what="a checkpoint")
+        state = self.run.read_checkpoint(None)
+        assert state is not None
+        return state
 
     def finish(self) -> None:
         assert self.driver is not None
@@ -79,6 +83,7 @@ def training(tmp_path: Path) -> Iterator[Training]:
     training.stop()
 
 
+@pytest.mark.slow
 def test_killed_rank_changes_nothing(training: Training, tmp_path: Path) -> None:
     whole = Training(tmp_path / "whole", 2)
     whole.start()
@@ -93,6 +98,7 @@ def test_killed_rank_changes_nothing(training: Training, tmp_path: Path) -> None
     assert len(training.history()) == NUM_EPOCHS and training.history()[-1]["spikes"] > 0
 
 
+@pytest.mark.slow
 def test_goes_on_with_another_number_of_workers(training: Training) -> None:
     training.start()
     training.wait_for_checkpoint()
@@ -103,6 +109,7 @@ def test_goes_on_with_another_number_of_workers(training: Training) -> None:
     assert "super-network with 2 workers" in training.said()
 
 
+@pytest.mark.slow
 def test_goes_on_without_a_lost_node(tmp_path: Path) -> None:
     training = Training(tmp_path / "run", 1, 2)
     with small_cluster() as (cluster, address, _second, ours):
@@ -119,3 +126,23 @@ def test_goes_on_without_a_lost_node(tmp_path: Path) -> None:
         "super-network with 1 worker, from its last"
     )
     assert len(training.history()) == NUM_EPOCHS
+
+
+@pytest.mark.long
+def test_takes_a_node_that_joins(tmp_path: Path) -> None:
+    """Ray Train looks for room for more workers once a minute."""
+    training = Training(tmp_path / "run", 1, 2, epochs=LONG)
+    with small_cluster() as (cluster, address, _second, ours):
+        cluster.stdin.write("remove\n")
+        cluster.stdin.flush()
+        training.start("--ray.address", address, **ours)
+        try:
+            training.wait_for_checkpoint()
+            assert "super-network with 1 worker" in training.said()
+            cluster.stdin.write("add\n")
+            cluster.stdin.flush()
+            wait_until(lambda: "with 2 workers, from its last" in training.said(), seconds=150)
+            state = training.wait_for_checkpoint()
+            training.wait_for_checkpoint(other_than=state)
+        finally:
+            training.stop()

@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, of which the second can be taken away."""
+"""A Ray cluster of two nodes on this machine, of which the second can be taken away and another added."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from processes import kill_family, write_token
 
-# Two nodes on this machine; a line on standard input takes the second away, its end both.
+# Two nodes on this machine. The line "remove" on standard input takes the second away, "add" adds another, its
+# end ends all.
 TWO_NODES = """
 import sys
 from ray.cluster_utils import Cluster
@@ -20,9 +21,11 @@ node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": Fals
 cluster = Cluster(initialize_head=True, head_node_args=node)
 second = cluster.add_node(**node)
 print(cluster.address, second.node_id, flush=True)
-if sys.stdin.readline():
-    cluster.remove_node(second, allow_graceful=False)
-    sys.stdin.readline()
+for line in sys.stdin:
+    if line == "add\\n":
+        cluster.add_node(**node)
+    else:
+        cluster.remove_node(second, allow_graceful=False)
 cluster.shutdown()
 """
 
