@@ -12,8 +12,8 @@ from pathlib import Path
 
 from processes import kill_family, write_token
 
-# Two nodes on this machine. The line "remove" on standard input takes the second away, "add" adds another, the
-# end of it ends all.
+# Two nodes on this machine. The line "remove" on standard input takes the second away, "add" adds another; at
+# its end all are ended.
 TWO_NODES = """
 import sys
 from ray.cluster_utils import Cluster
