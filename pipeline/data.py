@@ -16,14 +16,14 @@ from torch import Tensor
 from pipeline.config.tree import Config, DataConfig
 from pipeline.config.variables import STAGED_DATA
 from pipeline.storage.records import EventExamples
-from snn.data.camera.frames import FrameSettings, augment_frames, to_network_input
+from snn.data.camera.frames import augment_frames, to_network_input
 from snn.data.camera.load import load_events
 from snn.data.images import augment_images, load_images, normalise_images
 from snn.data.sample_set import SampleSet
 from snn.data.samples import LabelledSamples
 from snn.data.splits import UnsplittableClass, balanced_subset, split_in_time, stratified_split
-from snn.datasets import EventDataset, Split, look_up_dataset
-from snn.options import FrameOptions
+from snn.datasets import EventDataset, ImageDataset, Split, look_up_dataset
+from snn.options import FrameOptions, FrameSettings
 
 Indices = NDArray[np.int64]
 
@@ -244,7 +244,8 @@ def _prepare_images(data: DataConfig, samples: Tensor, generator: torch.Generato
             cutout=data.cutout,
             generator=generator,
         )
-    return normalise_images(samples, data.dataset)
+    entry = look_up_dataset(data.dataset, ImageDataset)
+    return normalise_images(samples, entry.mean, entry.std)
 
 
 def _prepare_frames(data: DataConfig, samples: Tensor, generator: torch.Generator | None) -> Tensor:

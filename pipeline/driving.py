@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from pipeline.interruption import ProcessLost, interrupt
 from pipeline.storage.lease import leased, locked, own_lease
-from pipeline.storage.objects import ObjectFiles
 from pipeline.storage.queued import QueuedFiles
 from pipeline.storage.run_folder import RunFolder
+from snn.object_files import ObjectFiles
 
 logger = logging.getLogger(__name__)
 

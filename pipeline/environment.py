@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from pipeline.data import RunData
-from pipeline.json_values import from_json
 from pipeline.storage.records import DataSplit, Environment
 from snn.engines.device import cpu_model
+from snn.json_values import from_json
 
 _PACKAGES = ("torch", "ray", "spikingjelly", "numpy", "pyarrow", "tonic", "safetensors")
 

@@ -12,7 +12,7 @@ from snn.engines.engine import make_inference
 from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation
 from snn.model.network import SpikingNetwork, to_memory_format
-from snn.model.spikes import count_operations
+from snn.model.spikes import record_operations
 from snn.search_space import Architecture
 
 
@@ -40,8 +40,9 @@ def evaluate_with_operations(
     if result.synops is not None:
         return result
     network.eval()
-    with torch.inference_mode(), count_operations(network) as totals:
+    synops = macs = 0.0
+    with torch.inference_mode(), record_operations(network) as record:
         for inputs, _ in samples.batches(config.search.batch_size, device):
             network(to_memory_format(inputs), architecture)
-    synops, macs = (totals[kind].item() / result.num_samples for kind in ("synops", "macs"))
-    return dataclasses.replace(result, synops=synops, macs=macs)
+            synops, macs = synops + record.synops.sum().item(), macs + record.macs.sum().item()
+    return dataclasses.replace(result, synops=synops / result.num_samples, macs=macs / result.num_samples)

@@ -146,3 +146,11 @@ class FrameOptions:
             raise ValueError(
                 f"data.window_ms must be at least 0.001 ms, or 0 for no windows, got {self.window_ms}."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameSettings(FrameOptions):
+    """How recordings become samples of T frames; every field is part of the cache key."""
+
+    time_steps: Annotated[int, TIME_STEPS]
+    """T, frames of a sample."""

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from pyarrow import parquet
 
-from snn.data.camera.frames import FrameSettings
 from snn.data.camera.load import load_events
 from snn.data.camera.recordings import Events, make_events
 from snn.data.samples import LabelledSamples
+from snn.options import FrameSettings
 
 
 def make_recording(seed: int, n: int = 100, *, duration: int = 10_000, side: int = 30) -> Events:

@@ -70,7 +70,7 @@ def test_another_image_data_set_is_one_entry(tmp_path: Path) -> None:
         assert np.array_equal(samples.samples, BATCH.numpy())
         assert (samples.labels.tolist(), samples.class_names) == (LABELS, IMAGES.class_names)
     white = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
-    assert normalise_images(white, "ten_images").flatten().tolist() == [1, 1, 1]
+    assert normalise_images(white, IMAGES.mean, IMAGES.std).flatten().tolist() == [1, 1, 1]
 
 
 def test_another_event_data_set_is_one_entry(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import pytest
 from data_files import write_recordings
 
 from snn.data.camera.files import Recordings, find_recordings
-from snn.data.camera.frames import FrameSettings
 from snn.data.camera.load import load_events
 from snn.datasets import DATASETS, EventDataset
+from snn.options import FrameSettings
 
 SETTINGS = FrameSettings(time_steps=4, bin_by="count")
 EVENT_DATASETS = [entry for entry in DATASETS.values() if isinstance(entry, EventDataset)]

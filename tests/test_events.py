@@ -15,12 +15,13 @@ from data_files import load_recordings, make_recording, write_recording, write_r
 from scipy.io import savemat
 
 from snn.data.camera.files import find_recordings
-from snn.data.camera.frames import FrameSettings, frames_from_events
+from snn.data.camera.frames import frames_from_events
 from snn.data.camera.load import load_events
 from snn.data.camera.recordings import Events, make_events, read_recording
 from snn.data.images import load_images
 from snn.data.splits import stratified_split
 from snn.datasets import DATASETS
+from snn.options import FrameSettings
 
 SETTINGS = FrameSettings(time_steps=4, bin_by="count")
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from snn.data.camera.frames import (
-    FrameSettings,
     augment_frames,
     bin_edges,
     clean_events,
@@ -19,6 +18,7 @@ from snn.data.camera.frames import (
     to_network_input,
 )
 from snn.data.camera.recordings import Events, make_events
+from snn.options import FrameSettings
 
 SENSOR = (20, 12)  # not square
 

@@ -51,6 +51,9 @@ KNOW_RAY = {
 # A room is a package or a module beside the packages; `pipeline.report` includes its sections.
 MAY_IMPORT: dict[str, set[str]] = {
     "snn.options": set(),
+    "snn.json_values": set(),
+    "snn.object_files": set(),
+    "snn.description": {"snn.options", "snn.search_space"},
     "snn.datasets": set(),
     "snn.user_cache": set(),
     "snn.search_space": set(),
@@ -61,11 +64,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "snn.data.camera": {"snn.options", "snn.datasets", "snn.user_cache", "snn.data"},
     "snn.engines": {"snn.options", "snn.search_space", "snn.fitness", "snn.kernels", "snn.model"},
     "snn.training": {"snn.options", "snn.search_space", "snn.data", "snn.model"},
+    "snn.bundle": {
+        "snn.options",
+        "snn.json_values",
+        "snn.object_files",
+        "snn.description",
+        "snn.search_space",
+        "snn.model",
+        "snn.engines",
+        "snn.data",
+        "snn.data.camera",
+    },
     "pipeline.formats": set(),
-    "pipeline.json_values": set(),
     "pipeline.algorithms": set(),
-    "pipeline.config": {"pipeline.json_values", "pipeline.algorithms"},
-    "pipeline.storage": {"pipeline.json_values", "pipeline.config"},
+    "pipeline.config": {"pipeline.algorithms"},
+    "pipeline.storage": {"pipeline.config"},
     "pipeline.analysis": {"pipeline.config", "pipeline.algorithms", "pipeline.storage"},
     "pipeline.interruption": set(),
     "pipeline.console": {
@@ -85,7 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pipeline.data",
         "pipeline.staging",
     },
-    "pipeline.environment": {"pipeline.json_values", "pipeline.storage", "pipeline.data"},
+    "pipeline.environment": {"pipeline.storage", "pipeline.data"},
     "pipeline.networks": {"pipeline.config", "pipeline.storage", "pipeline.data"},
     "pipeline.evaluate": {"pipeline.config"},
 }
@@ -101,11 +114,9 @@ MAY_IMPORT |= {
     "pipeline.training": _STAGE | {"pipeline.evaluate"},
     "pipeline.search": _STAGE | {"pipeline.algorithms", "pipeline.analysis"},
     "pipeline.report": {
-        "pipeline.formats", "pipeline.json_values", "pipeline.config", "pipeline.storage",
-        "pipeline.analysis",
+        "pipeline.formats", "pipeline.config", "pipeline.storage", "pipeline.analysis",
     },
-    "pipeline.bench": _STAGE
-    | {"pipeline.json_values", "pipeline.algorithms", "pipeline.environment", "pipeline.search"},
+    "pipeline.bench": _STAGE | {"pipeline.algorithms", "pipeline.environment", "pipeline.search"},
     "pipeline.driving": {"pipeline.interruption", "pipeline.storage"},
     "pipeline.run": _STAGE
     | {"pipeline.environment", "pipeline.evaluate", "pipeline.node_check", "pipeline.driving"}
@@ -121,7 +132,10 @@ MAY_IMPORT |= {
     "cluster.check": set(),
 }  # fmt: skip
 # Rooms of `snn` that need no torch; every room of `pipeline` may import them.
-LIGHT_SNN = {"snn.options", "snn.datasets", "snn.search_space", "snn.fitness"}
+LIGHT_SNN = {
+    "snn.options", "snn.json_values", "snn.object_files", "snn.description", "snn.datasets",
+    "snn.search_space", "snn.fitness",
+}  # fmt: skip
 # Rooms of `pipeline` that work on tensors and so on the rest of `snn` too.
 ON_TENSORS = {
     "pipeline.data", "pipeline.environment", "pipeline.networks", "pipeline.evaluate", "pipeline.training",

@@ -271,7 +271,7 @@ IMAGE_ENTRIES = [entry for entry in DATASETS.values() if isinstance(entry, Image
 def test_normalised_images_follow_the_statistics(entry: ImageDataset) -> None:
     mean, std = (torch.tensor(values)[:, None, None] for values in (entry.mean, entry.std))
     images = BATCH[:, : len(mean)]
-    normalised = normalise_images(images, entry.name)
+    normalised = normalise_images(images, entry.mean, entry.std)
     assert normalised.dtype == torch.float32
     torch.testing.assert_close((normalised * std + mean) * 255, images.float(), atol=1e-3, rtol=0)
 

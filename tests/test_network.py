@@ -11,7 +11,7 @@ from toys import BACKBONES, make_network
 from snn.model.blocks import make_block
 from snn.model.network import SpikingNetwork, child_weights, firing_rates, num_parameters
 from snn.model.neuron import SpikingNeuron
-from snn.model.spikes import count_operations, record_spikes
+from snn.model.spikes import record_operations, record_spikes
 from snn.search_space import (
     ALL_BLOCKS,
     Architecture,
@@ -108,18 +108,25 @@ def test_autosnn_has_the_known_number_of_parameters(channels: int, millions: flo
 
 
 def test_synaptic_operations_are_the_connections_that_spikes_actually_reach() -> None:
-    conv = torch.nn.Conv2d(2, 3, 3, padding=1, bias=False)
-    network = torch.nn.ModuleDict(
-        {"stem": torch.nn.ModuleDict({"conv": torch.nn.Conv2d(1, 1, 1)}), "c": conv}
-    )
-    x = torch.zeros(1, 2, 5, 5)
-    x[0, 0, 2, 2] = 1  # in the middle: 9 positions of 3 channels
-    x[0, 1, 0, 0] = 1  # in the corner: 4 positions of 3 channels
-    with count_operations(network) as totals:
-        conv(x)
-        network["stem"]["conv"](torch.ones(2, 1, 4, 4))
-    assert totals["synops"].item() == 27 + 12
-    assert totals["macs"].item() == 32
+    class TwoConvolutions(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = torch.nn.ModuleDict({"conv": torch.nn.Conv2d(1, 1, 1)})
+            self.conv = torch.nn.Conv2d(2, 3, 3, padding=1, bias=False)
+
+        def forward(self, images: torch.Tensor) -> None:
+            self.stem["conv"](images)
+            spikes = torch.zeros(4, 2, 5, 5)  # two time steps of two samples
+            spikes[0, 0, 2, 2] = 1  # of the first, in the middle: 9 positions of 3 channels
+            spikes[1, 1, 0, 0] = 1  # of the second, in the corner: 4 positions of 3 channels
+            spikes[3, 1, 4, 4] = 1
+            self.conv(spikes)
+
+    network = TwoConvolutions()
+    with record_operations(network) as record:
+        network(torch.ones(2, 1, 4, 4))
+    assert record.synops.tolist() == [27, 12 + 12]
+    assert record.macs.tolist() == [16, 16]
 
 
 @pytest.mark.parametrize("neuron", ["IF", "LIF", "PLIF"])

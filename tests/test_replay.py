@@ -23,12 +23,12 @@ from pipeline.analysis.exact import (
 from pipeline.analysis.replay import replay, replay_table
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
-from pipeline.json_values import to_json
 from pipeline.report.join import write_report
 from pipeline.storage.names import REPORT_HTML, REPORT_JSON
 from pipeline.storage.records import Cost, EvaluationRow, SearchResult, SupernetResult
 from pipeline.storage.run_folder import RunFolder
 from snn.fitness import Evaluation, spike_aware_fitness
+from snn.json_values import to_json
 
 REFERENCE = 20_000.0
 BASE = named_config("cifar10")

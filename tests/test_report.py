@@ -20,7 +20,6 @@ from report_runs import (
     supernet_result,
 )
 
-from pipeline.json_values import to_json
 from pipeline.report.contents_search import Candidate
 from pipeline.report.join import write_report
 from pipeline.report.page import render_page
@@ -31,6 +30,7 @@ from pipeline.storage.records import (
     EpochRecord,
 )
 from pipeline.storage.run_folder import RunFolder
+from snn.json_values import to_json
 
 
 def test_report_traces_to_config_seed_data_and_commit(tmp_path: Path) -> None:

@@ -20,12 +20,12 @@ from report_runs import (
     time_course,
 )
 
-from pipeline.json_values import to_json
 from pipeline.report.frames import GROUND_COLOUR, frames_picture, mixed_colour
 from pipeline.report.join import write_report
 from pipeline.storage.names import ENVIRONMENT as ENVIRONMENT_FILE
 from pipeline.storage.names import EVENT_EXAMPLES, REPORT_HTML, REPORT_JSON
 from pipeline.storage.run_folder import RunFolder
+from snn.json_values import to_json
 
 CORRUPT = "2 of 70 recordings could not be read and were left out: seven/a.bin, nine/b.bin."
 

@@ -22,6 +22,7 @@ from snn.data.camera.frames import to_network_input
 from snn.data.images import normalise_images
 from snn.data.sample_set import SampleSet
 from snn.data.samples import LabelledSamples
+from snn.datasets import ImageDataset, look_up_dataset
 
 CPU = torch.device("cpu")
 SPLITS: dict[str, Callable[[RunData], SampleSet]] = {
@@ -192,7 +193,8 @@ def plainly_prepared(data: RunData, split: SampleSet) -> torch.Tensor:
     samples = torch.from_numpy(split.samples[split.indices])
     if data.config.data.is_events:
         return to_network_input(samples, data.config.data.event_values)
-    return normalise_images(samples, data.config.data.dataset)
+    entry = look_up_dataset(data.config.data.dataset, ImageDataset)
+    return normalise_images(samples, entry.mean, entry.std)
 
 
 @pytest.mark.parametrize("name", SPLITS)

@@ -16,11 +16,9 @@ import torch
 from obstore.store import MemoryStore
 
 from pipeline.config.named import named_config
-from pipeline.json_values import to_json
 from pipeline.storage.cluster_records import ClusterSample
 from pipeline.storage.files import LocalFiles, read_bytes
 from pipeline.storage.names import BEST, CONFIG, EVALUATIONS, SUPERNET, SUPERNET_WEIGHTS
-from pipeline.storage.objects import ObjectFiles
 from pipeline.storage.records import (
     Cost,
     DataSplit,
@@ -36,6 +34,8 @@ from pipeline.storage.records import (
 from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.sealed import Sealed, seal, unseal
 from snn.fitness import Evaluation, TimeCourse
+from snn.json_values import to_json
+from snn.object_files import ObjectFiles
 
 CONFIG_OF_RUN = named_config("demo")
 EVALUATION = Evaluation(

@@ -14,10 +14,10 @@ from data_files import load_recordings, make_recording, write_recording, write_r
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snn.data.camera.frames import FrameSettings
 from snn.data.camera.load import load_events
 from snn.data.camera.measure import KNOWN_SENSORS, measure_sensor
 from snn.data.camera.recordings import Events, make_events
+from snn.options import FrameSettings
 
 SETTINGS = FrameSettings(time_steps=4, bin_by="count")
 

@@ -15,13 +15,13 @@ import pytest
 from obstore.store import MemoryStore
 from processes import wait_until
 
-from pipeline.json_values import from_json
 from pipeline.storage import queued
 from pipeline.storage.files import read_bytes
 from pipeline.storage.lease import LEASE, Lease, leased, locked, own_lease
 from pipeline.storage.location import join, open_files, shared_cache
-from pipeline.storage.objects import ObjectFiles, StoreAway
 from pipeline.storage.queued import QueuedFiles
+from snn.json_values import from_json
+from snn.object_files import ObjectFiles, StoreAway
 
 LASTS = 0.6
 STRANGER = Lease("stranger", "far", 7, "another machine")

@@ -28,9 +28,9 @@ from pipeline.config.named import named_config
 from pipeline.console import say
 from pipeline.environment import describe_environment
 from pipeline.formats import duration
-from pipeline.json_values import to_json
 from pipeline.storage.files import LocalFiles
 from pipeline.storage.run_folder import RunFolder
+from snn.json_values import to_json
 
 BENCH_FILE = "bench.json"
 

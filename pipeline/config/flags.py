@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.config.tree import Config
-from pipeline.json_values import to_json
+from snn.json_values import to_json
 
 
 def flags_of(config: Config, base: Config) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
-from pipeline.json_values import to_json
+from snn.json_values import to_json
 
 NO_IDENTITY = MappingProxyType({"identity": False})
 """Metadata of a field on which no result depends: a run may be resumed with another value."""

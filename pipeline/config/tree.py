@@ -12,8 +12,8 @@ from pipeline.config.budget import BudgetConfig
 from pipeline.config.identity import NO_IDENTITY, added, identity_of, with_added
 from pipeline.config.search import SearchConfig, check_exhaustive
 from pipeline.config.training import RetrainConfig, Seed, Share, SupernetConfig, TrainingConfig, check_workers
-from pipeline.json_values import field_names, from_json, to_json
 from snn.datasets import DATASETS, Dataset, DatasetName, EventDataset, look_up_dataset
+from snn.json_values import field_names, from_json, to_json
 from snn.options import (
     PIXELS,
     POSITIVE_FLOAT32,

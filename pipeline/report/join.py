@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pipeline.config.tree import Config
-from pipeline.json_values import to_json
 from pipeline.report.contents import Costs, Events, EventSplit, Provenance, Report, Stage, Stages
 from pipeline.report.join_retrained import compare_architectures, join_retrained
 from pipeline.report.join_search import join_exact, join_search
 from pipeline.report.page import render_page
 from pipeline.storage.records import Cost, DataSplit, RetrainResult, SearchResult, SupernetResult
 from pipeline.storage.run_folder import RunFolder
+from snn.json_values import to_json
 
 _T = TypeVar("_T")
 

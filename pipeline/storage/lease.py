@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.json_values import from_json, to_json
-from pipeline.storage.objects import ObjectFiles, StoreAway
+from snn.json_values import from_json, to_json
+from snn.object_files import ObjectFiles, StoreAway
 
 logger = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ def open_files(location: str, *, needed: bool = True) -> Files:
     """
     if not is_uri(location):
         return LocalFiles(Path(location))
-    from pipeline.storage.objects import ObjectFiles
     from pipeline.storage.queued import QueuedFiles
+    from snn.object_files import ObjectFiles
 
     return QueuedFiles(ObjectFiles(location)) if needed else ObjectFiles(location, seconds_of_retries=2.0)
 

@@ -44,6 +44,16 @@ def weights_of(number: int) -> str:
     return f"{RETRAINED}/{number}/weights.safetensors"
 
 
+def description_of(number: int) -> str:
+    """What makes the folder of a retrained network a bundle: how it is built and used (`snn.bundle`)."""
+    return f"{RETRAINED}/{number}/network.json"
+
+
+def card_of(number: int) -> str:
+    """The model card of a retrained network."""
+    return f"{RETRAINED}/{number}/README.md"
+
+
 def checkpoint_of(number: int | None) -> str:
     """A training's checkpoint: of a retrained network, or of the super-network (None)."""
     return SUPERNET_CHECKPOINT if number is None else f"{RETRAINED}/{number}/checkpoint.pt"
@@ -72,6 +82,8 @@ FILES = (
     FIDELITY,
     f"{RETRAINED}/*/metrics.json",
     f"{RETRAINED}/*/weights.safetensors",
+    f"{RETRAINED}/*/network.json",
+    f"{RETRAINED}/*/README.md",
     f"{RETRAINED}/*/checkpoint.pt",
     f"{CURVES}/*/*",
     REPORT_JSON,

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pipeline.config.tree import list_differences
-from pipeline.json_values import from_json
 from pipeline.storage.evaluations import EvaluationTable, from_parquet
 from pipeline.storage.files import Files, read_bytes, read_weights
 from pipeline.storage.location import join
 from pipeline.storage.sealed import Sealed, unseal, unseal_bytes
+from snn.json_values import from_json
 
 _T = TypeVar("_T")
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from pipeline.storage.files import LocalFiles, read_bytes
 from pipeline.storage.lease import Lease
-from pipeline.storage.objects import ObjectFiles, StoreAway
+from snn.object_files import ObjectFiles, StoreAway
 from snn.user_cache import user_cache
 
 logger = logging.getLogger(__name__)

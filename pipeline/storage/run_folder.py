@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.json_values import from_json, to_json
 from pipeline.storage import names
 from pipeline.storage.cluster_records import ClusterSample, NodeTime, StageTime
 from pipeline.storage.curves import write_curves
@@ -35,6 +34,8 @@ from pipeline.storage.records import (
 )
 from pipeline.storage.sealed import Sealed, seal, seal_bytes
 from pipeline.storage.settings_folder import AGAIN, SUPERNET_FACT, SettingsFolder
+from snn.description import Bundle
+from snn.json_values import from_json, to_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -253,9 +254,15 @@ class RunFolder(SettingsFolder):
                 logger.warning("the TensorBoard curves cannot be written: %s", error)
             self._draws_curves = False
 
-    def write_retrained(self, number: int, result: RetrainResult, weights: Mapping[str, Tensor]) -> None:
-        """Writes the weights of a network, then its result with their hash."""
+    def write_retrained(
+        self, number: int, result: RetrainResult, weights: Mapping[str, Tensor], bundle: Bundle | None = None
+    ) -> None:
+        """Writes the weights of a network, what makes its folder a bundle, and last its result."""
         sha256 = self._put_weights(names.weights_of(number), weights)
+        if bundle is not None:
+            description = to_json(replace(bundle.description, weights_sha256=sha256))
+            self.files.put(names.description_of(number), (json.dumps(description, indent=1) + "\n").encode())
+            self.files.put(names.card_of(number), bundle.card.encode())
         self._write(names.metrics_of(number), replace(result, weights_sha256=sha256))
 
     def read_retrained(self, number: int) -> RetrainResult:

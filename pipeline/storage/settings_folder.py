@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.tree import Config, list_differences, written_config
-from pipeline.json_values import to_json
 from pipeline.storage import names
 from pipeline.storage.files import Files
 from pipeline.storage.location import join, last_part, open_files
 from pipeline.storage.origin import SealedFiles
 from pipeline.storage.sealed import Sealed, seal
+from snn.json_values import to_json
 
 if TYPE_CHECKING:
     from torch import Tensor

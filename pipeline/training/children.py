@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pipeline.console import say
 from pipeline.formats import percent
 from pipeline.ray.session import Resources
-from pipeline.storage.records import EpochRecord, PaperProtocol, RetrainResult
+from pipeline.storage.records import Environment, EpochRecord, PaperProtocol, RetrainResult
 from pipeline.storage.run_folder import RunFolder
+from pipeline.training.bundle import make_bundle
 from pipeline.training.group import Group
 from pipeline.training.job import Trained
 from pipeline.training.plan import TrainingPlan
@@ -22,6 +23,7 @@ def train_children(
     resources: Resources,
     *,
     label: Callable[[TrainingPlan], str],
+    environment: Environment | None = None,
 ) -> None:
     """Trains children from scratch, stores each with its weights, and says how it did.
 
@@ -30,6 +32,7 @@ def train_children(
         plans: From `plan_retraining`.
         resources: Of the cluster.
         label: What a network is called.
+        environment: Where the run began; with it each network becomes a bundle.
 
     Raises:
         TrainingDiverged: A loss is not finite; the last good checkpoint stays.
@@ -38,7 +41,8 @@ def train_children(
     def on_trained(plan: TrainingPlan, trained: Trained) -> None:
         assert plan.number is not None
         result = _result(label(plan), str(plan.architecture), plan.seed, trained)
-        run.write_retrained(plan.number, result, trained.outcome.weights)
+        bundle = None if environment is None else make_bundle(plan.config, environment, result)
+        run.write_retrained(plan.number, result, trained.outcome.weights, bundle)
         say(
             f"  {result.label}, seed {plan.seed}: {percent(result.test.accuracy)} of the test set, "
             f"{result.test.spikes:,.0f} spikes (epoch {result.chosen_epoch})"

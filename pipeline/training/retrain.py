@@ -33,7 +33,9 @@ def retrain(run: RunFolder, config: Config, resources: Resources) -> list[Retrai
         label, seed = networks[number]
         labels[number] = label
         plans.append(plan_retraining(config, number, _architecture(run, config, label), seed))
-    train_children(run, plans, resources, label=lambda plan: labels[plan.number])
+    train_children(
+        run, plans, resources, label=lambda plan: labels[plan.number], environment=run.read_environment()
+    )
     return [run.read_retrained(number) for number in range(len(networks))]
 
 

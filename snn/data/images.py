@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from snn.data.samples import LabelledSamples, cache_directory, cached_samples, c
 from snn.data.splits import stratified_split
 from snn.datasets import ImageDataset, Split, look_up_dataset
 
-_READER_VERSION = 1  # increment when a reader returns other samples for the same files
+_READER_VERSION = 2  # increment when a reader returns other samples for the same files
 
 
 def load_images(dataset: str, split: Split, *, root: Path, download: bool = False) -> LabelledSamples:
@@ -85,15 +86,15 @@ def augment_images(
     return cropped * mask.to(cropped.dtype)
 
 
-def normalise_images(images_NCHW: Tensor, dataset: str) -> Tensor:
+def normalise_images(images_NCHW: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(x / 255 - mean) / std of each channel, as float32 on the images' device.
 
     Args:
-        images_NCHW: uint8 images of the data set.
-        dataset: Name of an image data set in `snn.datasets.DATASETS`, whose entry has mean and std.
+        images_NCHW: uint8 images.
+        mean: Of each channel, of values in [0, 1].
+        std: Standard deviation of each channel, likewise.
     """
-    entry = look_up_dataset(dataset, ImageDataset)
-    mean_C11, std_C11 = torch.tensor([entry.mean, entry.std], device=images_NCHW.device)[..., None, None]
+    mean_C11, std_C11 = torch.tensor([mean, std], device=images_NCHW.device)[..., None, None]
     normalised: Tensor = (images_NCHW.float() / 255 - mean_C11) / std_C11
     return normalised
 

@@ -40,6 +40,7 @@ class LabelledSamples:
         fingerprint: SHA-256, as hex digits, of shape, samples, labels, groups and class names.
         notes: Facts for the report, such as files that were skipped.
         file: The file that they were read from.
+        sensor_size: (W, H) in pixels of the camera of event recordings.
     """
 
     samples: NDArray[np.uint8]
@@ -49,6 +50,7 @@ class LabelledSamples:
     fingerprint: str
     notes: tuple[str, ...] = ()
     file: Path | None = None
+    sensor_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.samples.dtype != np.uint8 or self.samples.ndim < 2 or len(self.samples) == 0:
@@ -82,6 +84,7 @@ class LabelledSamples:
         *,
         groups: NDArray[np.int64] | None = None,
         notes: Sequence[str] = (),
+        sensor_size: tuple[int, int] | None = None,
     ) -> LabelledSamples:
         """Wraps arrays (without a copy if they are contiguous) and computes their fingerprint.
 
@@ -91,6 +94,7 @@ class LabelledSamples:
             class_names: Name of each class.
             groups: [n] int64; None makes each sample its own group.
             notes: Facts for the report.
+            sensor_size: (W, H) of the camera of event recordings.
 
         Raises:
             ValueError: Arrays of another type or shape, no samples, or a label without a class name.
@@ -100,7 +104,15 @@ class LabelledSamples:
         digest = hashlib.sha256(json.dumps([samples.shape, list(class_names)]).encode())
         for values in (samples, labels, groups):
             digest.update(values.data)
-        return cls(samples, labels, groups, tuple(class_names), digest.hexdigest(), tuple(notes))
+        return cls(
+            samples,
+            labels,
+            groups,
+            tuple(class_names),
+            digest.hexdigest(),
+            tuple(notes),
+            sensor_size=sensor_size,
+        )
 
 
 def cached_samples(directory: Path, key: str, build: Callable[[], LabelledSamples]) -> LabelledSamples:
@@ -210,6 +222,7 @@ def open_samples(path: Path) -> LabelledSamples:
             facts["fingerprint"],
             tuple(facts["notes"]),
             path,
+            None if facts["sensor_size"] is None else tuple(facts["sensor_size"]),
         )
     except Exception as error:  # corrupt files raise errors of any kind
         raise ValueError(
@@ -329,6 +342,7 @@ def _to_batch(data: LabelledSamples) -> pa.RecordBatch:
         "class_names": data.class_names,
         "fingerprint": data.fingerprint,
         "notes": data.notes,
+        "sensor_size": data.sensor_size,
     }
     sample_bytes = data.samples[0].size
     columns = {

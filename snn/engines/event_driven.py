@@ -152,13 +152,13 @@ class EventDrivenNetwork:
         return self._run(part, block, spikes, part=part)
 
     def decide(self, spikes: SpikeLists) -> Predicted:
-        """The predicted class of each sample, [N]; the first one in a tie."""
+        """The votes of each sample."""
         fired = Fired(spikes, {})
         if ("global_pool", "") in self.programs:
             fired = self._run("global_pool", "", spikes, part="global_pool")
         fired = self._run("head", "", fired.spikes, part="head").after(fired)
         votes = kernels.count_votes(fired.spikes, VOTERS_PER_CLASS)
-        return Predicted(torch.from_numpy(votes.argmax(1)), fired)
+        return Predicted(torch.from_numpy(votes), fired)
 
     def _with_own_memory(self) -> Self:
         fork = copy.copy(self)

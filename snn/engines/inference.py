@@ -44,10 +44,20 @@ class Fired:
 
 @dataclass(frozen=True)
 class Predicted:
-    """Predicted classes [N] (the first one in a tie), and the spikes of the head."""
+    """The outcome of a network.
 
-    classes: Tensor
+    Attributes:
+        votes: Spikes of each class's voters over all time steps, [N, K].
+        fired: Spikes of the head.
+    """
+
+    votes: Tensor
     fired: Fired
+
+    @property
+    def classes(self) -> Tensor:
+        """The class with most votes, [N]; the first one in a tie."""
+        return self.votes.argmax(1)
 
 
 class InferenceNetwork(Protocol):
@@ -73,7 +83,7 @@ class InferenceNetwork(Protocol):
         """Spikes of a part of the body; `block` is empty for a pool."""
 
     def decide(self, spikes: Any) -> Predicted:
-        """The predicted classes [N], from the spikes of the last part of the body."""
+        """The votes, from the spikes of the last part of the body."""
 
 
 def _sum(first: int | None, second: int | None) -> int | None:

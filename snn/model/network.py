@@ -158,12 +158,14 @@ def firing_rates(votes_TNK: Tensor) -> Tensor:
     return votes_TNK.mean(0)
 
 
-def predictions(votes_TNK: Tensor) -> Tensor:
-    """Predicted class [N], the one with most votes; the first on a tie.
+def vote_counts(votes_TNK: Tensor) -> Tensor:
+    """Spikes of each class's voters over all time steps, [N, K]; whole numbers, so that ties are exact."""
+    return (votes_TNK.float() * VOTERS_PER_CLASS).round().sum(0)
 
-    Votes are summed as whole numbers of spikes, so that ties are exact.
-    """
-    return (votes_TNK.float() * VOTERS_PER_CLASS).round().sum(0).argmax(1)
+
+def predictions(votes_TNK: Tensor) -> Tensor:
+    """Predicted class [N], the one with most votes; the first on a tie."""
+    return vote_counts(votes_TNK).argmax(1)
 
 
 def child_weights(weights: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:

@@ -24,6 +24,8 @@ from snn.model.neuron import SpikingNeuron
 JOULES_PER_ACCUMULATE = 0.9e-12
 JOULES_PER_MULTIPLY_ACCUMULATE = 4.6e-12
 
+_STEM = "stem.conv"
+
 
 class SpikeRecord:
     """Spikes of each counted module in its last forward pass, since creation or the last `clear`.
@@ -94,36 +96,62 @@ def part_of(module_name: str) -> str:
     return {"stem_neuron": "stem", "head_neuron": "head"}.get(first, first)
 
 
-@contextmanager
-def count_operations(network: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Sums the operations of every forward pass while open: `synops` and `macs`, float64 scalars.
+class OperationRecord:
+    """Operations of each sample in a network's last forward pass.
 
-    synops: synaptic operations of the convolutions and linear layers with spike inputs: for each input
-    spike the number of outputs it actually reaches (fewer at the border).
-    macs: multiply-accumulates of the stem, whose input is analog; a static image needs them once.
+    Attributes:
+        counts: For each convolution and linear layer, by its name, those of each sample, float64 [N].
     """
-    totals = {"synops": torch.zeros((), dtype=torch.float64), "macs": torch.zeros((), dtype=torch.float64)}
 
-    def hook(module: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        x = inputs[0].detach()
-        if isinstance(module, nn.Linear):
-            operations, kind = x.sum(dtype=torch.float64) * module.out_features, "synops"
-        elif module is stem_conv:
-            fan_in = module.in_channels * module.kernel_size[0] * module.kernel_size[1]
-            operations, kind = torch.tensor(float(output.numel() * fan_in), dtype=torch.float64), "macs"
-        else:
-            per_position = x.sum((0, 1), dtype=torch.float64)
-            operations, kind = (per_position * _fan_out(module, x, output)).sum(), "synops"
-        totals[kind] += operations.cpu()
+    def __init__(self) -> None:
+        self.counts: dict[str, Tensor] = {}
 
-    stem_conv = network.get_submodule("stem.conv")
-    handles = [
-        module.register_forward_hook(hook)  # type: ignore[arg-type]
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-    ]
+    @property
+    def synops(self) -> Tensor:
+        """Synaptic operations of each sample, [N].
+
+        Of the convolutions and linear layers with spike inputs: for each input spike the number of outputs
+        it actually reaches (fewer at the border).
+        """
+        return torch.stack([counts for name, counts in self.counts.items() if name != _STEM]).sum(0)
+
+    @property
+    def macs(self) -> Tensor:
+        """Multiply-accumulates of the stem, whose input is analog, [N]; a static image needs them once."""
+        return self.counts[_STEM]
+
+
+@contextmanager
+def record_operations(network: nn.Module) -> Iterator[OperationRecord]:
+    """Records the operations of `network` while open; a forward pass overwrites those of the one before."""
+    record, num_samples = OperationRecord(), 0
+
+    def begin(_network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal num_samples
+        num_samples = inputs[0].shape[0 if inputs[0].dim() == 4 else 1]
+        record.counts.clear()
+
+    def hook(name: str) -> Any:
+        def count(module: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            x = inputs[0].detach()
+            if isinstance(module, nn.Linear):
+                operations = x.sum(2, dtype=torch.float64) * module.out_features
+            elif name == _STEM:
+                fan_in = module.in_channels * module.kernel_size[0] * module.kernel_size[1]
+                operations = torch.full((len(output),), float(output[0].numel() * fan_in)).double()
+            else:
+                per_position = x.sum(1, dtype=torch.float64)
+                operations = (per_position * _fan_out(module, x, output)).sum((1, 2))
+            record.counts[name] = operations.reshape(-1, num_samples).sum(0).cpu()  # over the time steps
+
+        return count
+
+    handles = [network.register_forward_pre_hook(begin)]
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            handles.append(module.register_forward_hook(hook(name)))
     try:
-        yield totals
+        yield record
     finally:
         for handle in handles:
             handle.remove()

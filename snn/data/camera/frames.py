@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -15,15 +13,7 @@ from torch import Tensor
 
 from snn.data.camera.recordings import Events
 from snn.data.images import augment_images
-from snn.options import TIME_STEPS, EventValues, FrameOptions
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameSettings(FrameOptions):
-    """How recordings become samples of T frames; every field is part of the cache key."""
-
-    time_steps: Annotated[int, TIME_STEPS]
-    """T, frames of a sample."""
+from snn.options import EventValues, FrameSettings
 
 
 def frame_shape(sensor_size: tuple[int, int], settings: FrameSettings) -> tuple[int, int, int, int]:

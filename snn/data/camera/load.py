@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from snn.data.camera.files import Recordings, download_recordings, find_recordings
-from snn.data.camera.frames import FrameSettings
 from snn.data.camera.measure import measure_sensor
 from snn.data.camera.problems import Problems
 from snn.data.camera.recordings import MAX_SIDE, Events, UnreadableRecording, read_recording, short_name
@@ -21,10 +20,11 @@ from snn.data.camera.store import FrameStore
 from snn.data.images import load_images
 from snn.data.samples import LabelledSamples, cache_directory, cached_samples, content_key
 from snn.datasets import EventDataset, Split, look_up_dataset
+from snn.options import FrameSettings
 
 logger = logging.getLogger(__name__)
 
-_READER_VERSION = 2  # increment when the same files and settings give other samples
+_READER_VERSION = 3  # increment when the same files and settings give other samples
 _SIMULATED = (
     "The events are SIMULATED: scikit-learn's digits seen by a model of an event camera that makes three "
     "saccades in front of them. No event camera recorded them."

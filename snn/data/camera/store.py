@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from snn.data.camera.frames import FrameSettings, clean_events, cut_windows, frame_shape, frames_from_events
+from snn.data.camera.frames import clean_events, cut_windows, frame_shape, frames_from_events
 from snn.data.camera.recordings import Events
 from snn.data.samples import LabelledSamples
+from snn.options import FrameSettings
 
 _LARGEST_SAMPLE = 256 << 20  # bytes; counting its events takes eight times as much memory
 
@@ -94,7 +95,9 @@ class FrameStore:
             self._file, np.uint8, "r", shape=(len(self.labels), *self._shape)
         )
         labels, groups = np.array(self.labels, np.int64), np.array(self.groups, np.int64)
-        return LabelledSamples.from_arrays(samples, labels, class_names, groups=groups, notes=notes)
+        return LabelledSamples.from_arrays(
+            samples, labels, class_names, groups=groups, notes=notes, sensor_size=self._sensor_size
+        )
 
     def _check_shape(self) -> None:
         T, _, h, w = self._shape

@@ -28,7 +28,7 @@ class StoreAway(OSError):
 
 
 class ObjectFiles:
-    """Files below a prefix of an object store; implements `pipeline.storage.files.Files`.
+    """Files below a prefix of an object store; also those of a run.
 
     An object is written whole or not at all.
 

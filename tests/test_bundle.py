@@ -1,0 +1,202 @@
+"""A network loaded from its bundle predicts what it did in its run, from pictures and from recordings."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from data_files import PIXELS, make_recording, write_recording, write_recordings
+from PIL import Image
+from safetensors.torch import save
+from toys import make_active_network
+
+import snn
+from snn.bundle.inputs import prepare
+from snn.bundle.trained import TrainedNetwork
+from snn.data.camera.frames import to_network_input
+from snn.data.camera.load import load_events
+from snn.data.images import normalise_images
+from snn.description import FORMAT, Description, EventInput, ImageInput, Origin, Structure
+from snn.engines.dense import DenseNetwork
+from snn.engines.trie import evaluate_architectures
+from snn.json_values import to_json
+from snn.model.network import child_weights, predictions
+from snn.model.spikes import record_spikes
+from snn.options import FrameSettings
+from snn.search_space import Architecture
+
+PATH = Architecture(("SCB_k3", "SRB_k5", "skip_connect", "SRB_k3", "SCB_k5"))
+FRAMES = FrameSettings(time_steps=3, bin_by="time", window_ms=4, max_count=9)
+
+
+RECORDINGS = [make_recording(seed, n=800) for seed in range(5)]
+
+
+def write_bundle(folder: Path, *, events: bool = False, **changes: Any) -> TrainedNetwork:
+    channels, size = (2, 32) if events else (3, 32)
+    description = Description(
+        format=FORMAT,
+        name="toy",
+        structure=Structure("AutoSNN", PATH.blocks, 6, "image", (channels, size, size), 3, "PLIF", 1.0, 2.0),
+        class_names=("a", "b", "c"),
+        images=None if events else ImageInput((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
+        events=EventInput((32, 32), FRAMES, "count") if events else None,
+        weights_sha256="",
+        metrics={"accuracy": 0.5},
+        origin=Origin("toys", "train", "test", 0),
+    )
+    network = make_active_network(size=size, in_channels=channels)
+    torch.nn.init.normal_(network.head.weight, 0, 0.5, generator=torch.Generator().manual_seed(0))
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_running_stats()
+    with torch.no_grad():  # statistics of these samples, so that spikes reach the head
+        network.train()(prepare(description, RECORDINGS if events else PIXELS), PATH)
+    weights = save({name: it.contiguous() for name, it in child_weights(network.state_dict(), PATH).items()})
+    folder.mkdir(exist_ok=True)
+    (folder / "weights.safetensors").write_bytes(weights)
+    sha256 = hashlib.sha256(weights).hexdigest()
+    values = to_json(dataclasses.replace(description, weights_sha256=sha256, **changes))
+    (folder / "network.json").write_text(json.dumps(values))
+    return snn.load(folder)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> TrainedNetwork:
+    return write_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> TrainedNetwork:
+    return write_bundle(tmp_path / "bundle", events=True)
+
+
+@pytest.mark.parametrize("events", [False, True])
+def test_predictions_are_those_of_the_network(tmp_path: Path, events: bool) -> None:
+    trained = write_bundle(tmp_path / "bundle", events=events)
+    samples: Any = RECORDINGS if events else PIXELS
+    inputs = prepare(trained.description, samples)
+    predicted = trained.predict(samples)
+    with torch.inference_mode(), record_spikes(trained.network) as record:
+        votes = trained.network(inputs, PATH)
+    assert predicted.votes.std(0).all() and predicted.spikes.std() > 0, "samples differ"
+    assert predicted.classes.tolist() == predictions(votes).tolist()
+    assert predicted.spikes == pytest.approx(record.per_sample().numpy(), rel=2e-3, abs=1)
+    labels = torch.from_numpy(predicted.classes)
+    [whole] = evaluate_architectures(trained.network, [PATH], [(inputs, labels)])
+    assert whole.accuracy == 1 and predicted.votes.argmax(1).tolist() == predicted.classes.tolist()
+    assert predicted.spikes.mean() == pytest.approx(whole.spikes, rel=1e-12)
+    assert predicted.synops.mean() == whole.synops and predicted.macs.mean() == whole.macs
+    assert {name: it.mean() for name, it in predicted.spikes_per_layer.items()} == whole.spikes_per_layer
+
+
+@pytest.mark.parametrize("events", [False, True])
+def test_dense_predictions_count_the_same_for_each_sample(tmp_path: Path, events: bool) -> None:
+    trained = write_bundle(tmp_path / "bundle", events=events)
+    samples: Any = RECORDINGS if events else PIXELS
+    event_driven = trained.predict(samples)
+    trained.engine = DenseNetwork(trained.network)
+    dense = trained.predict(samples)
+    assert dense.classes.tolist() == event_driven.classes.tolist()
+    assert dense.spikes == pytest.approx(event_driven.spikes, rel=2e-3, abs=1)
+    assert dense.synops == pytest.approx(event_driven.synops, rel=4e-3)
+    assert dense.macs.tolist() == event_driven.macs.tolist()
+
+
+def test_pictures_are_files_arrays_or_images(pictures: TrainedNetwork, tmp_path: Path) -> None:
+    file = tmp_path / "picture.png"
+    Image.fromarray(PIXELS[0]).save(file)
+    votes = pictures.predict(PIXELS[:1]).votes.tolist()
+    for same in (file, str(file), [file], PIXELS[0], Image.open(file), [PIXELS[0]]):
+        assert pictures.predict(same).votes.tolist() == votes
+    images = torch.from_numpy(PIXELS.transpose(0, 3, 1, 2).copy())
+    expected = normalise_images(images, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    assert torch.equal(prepare(pictures.description, PIXELS), expected)
+    assert pictures.predict([file, PIXELS[1]]).names == pictures.predict(PIXELS[:2]).names
+
+
+def test_pictures_of_another_size_are_fitted_and_grey_ones_coloured(pictures: TrainedNetwork) -> None:
+    one_colour = np.full((50, 200, 3), 77, np.uint8)
+    fitted = prepare(pictures.description, one_colour)
+    assert torch.equal(fitted, prepare(pictures.description, np.full((32, 32, 3), 77, np.uint8)))
+    assert torch.equal(fitted, prepare(pictures.description, np.full((32, 32), 77, np.uint8)))
+
+
+def test_recording_yields_a_sample_for_each_window(recordings: TrainedNetwork, tmp_path: Path) -> None:
+    write_recordings(tmp_path / "data", train=2, test=1, n=500)
+    file = tmp_path / "data/test/left/0.npy"
+    stored = load_events("recordings", "test", root=tmp_path / "data", settings=FRAMES, sensor_size=(32, 32))
+    assert stored.sensor_size == (32, 32)
+    windows = stored.samples[stored.labels == 0]
+    assert len(windows) == 2
+    expected = to_network_input(torch.from_numpy(windows.copy()), "count")
+    assert torch.equal(prepare(recordings.description, file), expected)
+    assert len(recordings.predict([file, file])) == 4
+    votes = recordings.predict(file).votes.tolist()
+    assert recordings.predict(np.load(file)).votes.tolist() == votes
+
+
+@pytest.mark.parametrize(
+    ("samples", "error", "message"),
+    [
+        ("nothing.png", FileNotFoundError, "There is no picture 'nothing.png'"),
+        ([], ValueError, "at least one picture or recording"),
+        (np.zeros((3, 32, 32), np.uint8), ValueError, r"uint8 \[H, W\] or \[H, W, 3\] .* \[3, 32, 32\]"),
+        (np.zeros((32, 32, 3)), ValueError, "float64"),
+        (__file__, ValueError, "The picture '.*test_bundle.py' cannot be read"),
+    ],
+)
+def test_what_is_no_picture_is_said(
+    pictures: TrainedNetwork, samples: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        pictures.predict(samples)
+
+
+def test_what_is_no_recording_of_the_sensor_is_said(recordings: TrainedNetwork, tmp_path: Path) -> None:
+    outside = make_recording(0, side=40)
+    with pytest.raises(ValueError, match="of a sensor of 32 x 32 pixels, got events beyond it"):
+        recordings.predict(outside)
+    with pytest.raises(ValueError, match="shorter than 4 ms"):
+        recordings.predict(make_recording(0, duration=3000))
+    with pytest.raises(ValueError, match="fields x, y, t"):
+        recordings.predict(PIXELS[0])
+    write_recording(tmp_path / "empty.npy", make_recording(0, n=0))
+    with pytest.raises(ValueError, match=r"empty.npy.* got no events"):
+        recordings.predict(tmp_path / "empty.npy")
+
+
+def test_damaged_bundle_is_refused(pictures: TrainedNetwork, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    with pytest.raises(FileNotFoundError, match=r"is no trained network: it has no file network\.json"):
+        snn.load(tmp_path)
+    weights = (folder / "weights.safetensors").read_bytes()
+    (folder / "weights.safetensors").write_bytes(weights[:-1] + b"x")
+    with pytest.raises(ValueError, match=r"weights\.safetensors' is damaged"):
+        snn.load(folder)
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"it has no file weights\.safetensors"):
+        snn.load(folder)
+    text = (folder / "network.json").read_text()
+    for old, new, message in (
+        ('"format": 1', '"format": 2', "format is 2, but this version reads 1"),
+        ('"time_steps": 3', '"time_steps": "3"', "time_steps must be a whole number"),
+        ("SRB_k5", "SRB_k9", "Unknown block 'SRB_k9'"),
+        ('"mean": [0.5, ', '"mean": [', "must have 3 numbers"),
+        ("{", "", "damaged"),
+    ):
+        (folder / "network.json").write_text(text.replace(old, new, 1))
+        with pytest.raises(ValueError, match=message):
+            snn.load(folder)
+
+
+def test_weights_of_another_network_are_refused(pictures: TrainedNetwork, tmp_path: Path) -> None:
+    structure = dataclasses.replace(pictures.description.structure, channels=8)
+    with pytest.raises(ValueError, match=r"bundle' is no complete bundle. The weights are not those"):
+        write_bundle(tmp_path / "bundle", structure=structure)
