@@ -23,6 +23,9 @@ from pipeline.config.tree import Config
 from pipeline.console import run_command, say
 
 RunDir = Annotated[str, Positional, arg(metavar="RUN_DIR", help="Folder of the run, or its URI (s3://...).")]
+NetworkDir = Annotated[
+    str, Positional, arg(metavar="NETWORK", help="Its folder, RUN_DIR/retrained/0, or its URI.")
+]
 DataRoot = Annotated[Path | None, arg(name="data.root", aliases=["--data-root"], help="Data sets, if moved.")]
 ConfigName = Annotated[str, arg(metavar="NAME", help="Config whose data set and settings are used.")]
 Settings = Annotated[Config, arg(name="")]
@@ -189,6 +192,23 @@ class Fidelity:
 
 
 @dataclass(frozen=True)
+class Predict:
+    """Names the class of pictures or camera recordings with a retrained network."""
+
+    network: NetworkDir
+    files: Annotated[tuple[Path, ...], Positional, arg(metavar="FILE...", help="Pictures or recordings.")]
+    plot: Path | None = None
+    """HTML page to write with the spikes of each file, per layer and time step."""
+
+    def run(self) -> None:
+        from pipeline.use import predict_files
+
+        if not self.files:
+            raise ValueError("predict needs at least one picture or recording after the network's folder.")
+        predict_files(self.network, self.files, self.plot)
+
+
+@dataclass(frozen=True)
 class ImportCheckpoint:
     """Makes a run from a super-network of the official AutoSNN code, as if stage 1 were finished."""
 
@@ -238,6 +258,7 @@ def read(arguments: list[str]) -> Any:
         "evaluate": Evaluate(todo, todo),
         "replay": Replay(todo),
         "fidelity": Fidelity(todo),
+        "predict": Predict(todo, todo),
         "import-checkpoint": ImportCheckpoint(todo, todo, config, named_config(config)),
         "bench": BenchSettings(),
         "cluster": _choice(cluster_commands(arguments), {})(todo),

@@ -16,7 +16,6 @@ from cluster.machines import Machine, smallest_machine
 from pipeline.config.flags import flags_of
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
-from pipeline.storage.location import is_uri
 from snn.datasets import DATASETS
 
 Place = Literal["aws", "gcp", "kuberay", "slurm", "sky"]
@@ -61,6 +60,8 @@ class ClusterRun:
     storage: str | None = None
 
     def __post_init__(self) -> None:
+        from pipeline.storage.location import is_uri  # brings Arrow, which `--help` need not load
+
         if self.workers < 1:
             raise ValueError(f"--workers must be at least 1, got {self.workers}.")
         if self.storage is not None and not is_uri(self.storage):

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import save
 from toys import make_active_network
 
+import launch
 import snn
 from snn.bundle.inputs import prepare
 from snn.bundle.trained import TrainedNetwork
@@ -200,3 +201,33 @@ def test_weights_of_another_network_are_refused(pictures: TrainedNetwork, tmp_pa
     structure = dataclasses.replace(pictures.description.structure, channels=8)
     with pytest.raises(ValueError, match=r"bundle' is no complete bundle. The weights are not those"):
         write_bundle(tmp_path / "bundle", structure=structure)
+
+
+def test_predict_command_goes_on_after_a_file_that_it_cannot_read(
+    pictures: TrainedNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for i in (0, 2):
+        Image.fromarray(PIXELS[i]).save(files[i])
+    plot = tmp_path / "spikes.html"
+    command = ["predict", str(tmp_path / "bundle"), *map(str, files), "--plot", str(plot)]
+    assert launch.main(command) == 2
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    for i in (0, 2):
+        predicted = pictures.predict(files[i])
+        assert f"{predicted.spikes[0]:,} spikes" in lines[i] and predicted.names[0] in lines[i]
+    assert f"There is no picture '{files[1]}'" in lines[1]
+    assert "1 of 3 files could not be read" in err
+    assert "2.png" in plot.read_text() and "1.png" not in plot.read_text()
+
+
+@pytest.mark.parametrize("events", [False, True])
+def test_spikes_over_time_are_those_of_the_prediction(tmp_path: Path, events: bool) -> None:
+    trained = write_bundle(tmp_path / "bundle", events=events)
+    sample = RECORDINGS[0] if events else PIXELS[0]
+    predicted = trained.predict(sample)
+    rates, counts = trained.spikes_over_time(sample)
+    for layer, spikes in predicted.spikes_per_layer.items():
+        assert counts[layer].sum() == pytest.approx(spikes.mean(), rel=5e-3, abs=1), layer
+        assert counts[layer].shape == (3,) and 0 <= rates[layer].min() <= rates[layer].max() <= 1

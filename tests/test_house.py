@@ -117,6 +117,7 @@ MAY_IMPORT |= {
         "pipeline.formats", "pipeline.config", "pipeline.storage", "pipeline.analysis",
     },
     "pipeline.bench": _STAGE | {"pipeline.algorithms", "pipeline.environment", "pipeline.search"},
+    "pipeline.use": {"pipeline.console", "pipeline.formats"},
     "pipeline.driving": {"pipeline.interruption", "pipeline.storage"},
     "pipeline.run": _STAGE
     | {"pipeline.environment", "pipeline.evaluate", "pipeline.node_check", "pipeline.driving"}
@@ -140,7 +141,7 @@ LIGHT_SNN = {
 ON_TENSORS = {
     "pipeline.data", "pipeline.environment", "pipeline.networks", "pipeline.evaluate", "pipeline.training",
     "pipeline.search", "pipeline.bench", "pipeline.run", "pipeline.node_facts", "pipeline.node_check",
-    "pipeline.fidelity", "pipeline.staging", "pipeline.dry_run",
+    "pipeline.fidelity", "pipeline.staging", "pipeline.dry_run", "pipeline.use",
 }  # fmt: skip
 LIGHT = (
     "snn.datasets",

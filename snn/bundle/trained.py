@@ -136,6 +136,25 @@ class TrainedNetwork:
             macs=np.concatenate(macs),
         )
 
+    def spikes_over_time(self, samples: Any) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+        """Firing rates and spikes of each layer at each time step, means over the samples, [T] each.
+
+        A rate is the share of the layer's neurons that fire, in [0, 1]. Computed densely.
+
+        Args:
+            samples: As for `predict`.
+        """
+        inputs = prepare(self.description, samples).to(self.engine.device)
+        with torch.inference_mode(), record_spikes(self.network) as record:
+            self.network(to_memory_format(inputs), self.architecture)
+        counts: dict[str, NDArray[Any]] = {}
+        neurons: dict[str, int] = {}
+        for name, of_each_TN in record.counts.items():
+            layer, mean_T = part_of(name), of_each_TN.mean(1, dtype=torch.float64).cpu().numpy()
+            counts[layer] = counts.get(layer, 0) + mean_T
+            neurons[layer] = neurons.get(layer, 0) + record.neurons[name]
+        return {layer: counts[layer] / neurons[layer] for layer in counts}, counts
+
     def _event_driven(self, inputs: Tensor) -> list[_Counted]:
         """Each sample by itself: the engine counts per call, and its results do not depend on the batch."""
         samples = inputs.split(1, _sample_axis(inputs))

@@ -1,0 +1,5 @@
+"""What people do with a network that a run found: predict with it, export it."""
+
+from pipeline.use.predict import predict_files
+
+__all__ = ["predict_files"]
