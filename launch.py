@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, Literal, Union
 
 import tyro
 from tyro.conf import Positional, Suppress, arg, subcommand
@@ -209,6 +209,22 @@ class Predict:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Writes a retrained network in a form that other tools read, and checks it."""
+
+    network: NetworkDir
+    output: Path
+    """The file to write; of `c` a folder."""
+    format: Literal["onnx", "pt2", "c"] = "onnx"
+    """`onnx`, `pt2` (the archive of torch.export), or `c`: a folder that a C compiler builds."""
+
+    def run(self) -> None:
+        from pipeline.use import export
+
+        export(self.network, self.format, self.output)
+
+
+@dataclass(frozen=True)
 class ImportCheckpoint:
     """Makes a run from a super-network of the official AutoSNN code, as if stage 1 were finished."""
 
@@ -259,6 +275,7 @@ def read(arguments: list[str]) -> Any:
         "replay": Replay(todo),
         "fidelity": Fidelity(todo),
         "predict": Predict(todo, todo),
+        "export": Export(todo, todo),
         "import-checkpoint": ImportCheckpoint(todo, todo, config, named_config(config)),
         "bench": BenchSettings(),
         "cluster": _choice(cluster_commands(arguments), {})(todo),

@@ -75,6 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "snn.data",
         "snn.data.camera",
     },
+    "snn.export": {"snn.bundle", "snn.engines", "snn.kernels", "snn.model", "snn.search_space"},
     "pipeline.formats": set(),
     "pipeline.algorithms": set(),
     "pipeline.config": {"pipeline.algorithms"},
@@ -117,7 +118,7 @@ MAY_IMPORT |= {
         "pipeline.formats", "pipeline.config", "pipeline.storage", "pipeline.analysis",
     },
     "pipeline.bench": _STAGE | {"pipeline.algorithms", "pipeline.environment", "pipeline.search"},
-    "pipeline.use": {"pipeline.console", "pipeline.formats"},
+    "pipeline.use": {"pipeline.console", "pipeline.formats", "pipeline.storage", "pipeline.data"},
     "pipeline.driving": {"pipeline.interruption", "pipeline.storage"},
     "pipeline.run": _STAGE
     | {"pipeline.environment", "pipeline.evaluate", "pipeline.node_check", "pipeline.driving"}

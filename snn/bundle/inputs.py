@@ -17,7 +17,7 @@ from torch import Tensor
 from snn.data.camera.frames import clean_events, cut_windows, frames_from_events, to_network_input
 from snn.data.camera.recordings import EVENT_DTYPE, Events, read_recording
 from snn.data.images import normalise_images
-from snn.description import Description, EventInput, ImageInput
+from snn.description import Description, EventInput
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,18 +39,25 @@ def prepare(description: Description, samples: Any) -> Tensor:
         FileNotFoundError: There is no such file.
         ValueError: A file that cannot be read, or something of another form.
     """
+    return to_inputs(description, read_samples(description, samples))
+
+
+def read_samples(description: Description, samples: Any) -> NDArray[np.uint8]:
+    """Images [N, C, H, W] of the network's size, or counts of events [N, T, C, H, W]; as `prepare`."""
     if description.images is not None:
         size = description.structure.input_shape
-        pictures = np.stack([_pixels(picture, size) for picture in _several(samples, _is_picture)])
-        return prepare_images(description.images, torch.from_numpy(pictures))
+        return np.stack([_pixels(picture, size) for picture in _several(samples, _is_picture)])
     assert description.events is not None
-    frames = [_frames(description.events, recording) for recording in _several(samples, _is_recording)]
-    return to_network_input(torch.from_numpy(np.concatenate(frames)), description.events.values)
+    recordings = _several(samples, _is_recording)
+    return np.concatenate([_frames(description.events, recording) for recording in recordings])
 
 
-def prepare_images(settings: ImageInput, images_NCHW: Tensor) -> Tensor:
-    """Normalises images of the right size, uint8."""
-    return normalise_images(images_NCHW, settings.mean, settings.std)
+def to_inputs(description: Description, samples: NDArray[np.uint8]) -> Tensor:
+    """What the network takes, from what `read_samples` returns."""
+    if description.images is not None:
+        return normalise_images(torch.from_numpy(samples), description.images.mean, description.images.std)
+    assert description.events is not None
+    return to_network_input(torch.from_numpy(samples), description.events.values)
 
 
 def _several(samples: Any, is_one: Any) -> Iterable[Any]:

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 FLAGS_VARIABLE = "AUTOSNN_KERNEL_FLAGS"
 
-_SOURCE = Path(__file__).with_name("event_driven.c")
+SOURCE = Path(__file__).with_name("event_driven.c")
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _ROOT = 0
@@ -83,7 +83,7 @@ def library() -> Any:
         kernels = _load_cached(recipe) or _compile_and_load(recipe)
     except OSError as error:
         raise KernelsUnavailable(
-            f"{_SOURCE.name} cannot be compiled with {recipe.compiler} and loaded: {error}"
+            f"{SOURCE.name} cannot be compiled with {recipe.compiler} and loaded: {error}"
         ) from error
     return _declared(kernels)
 
@@ -97,9 +97,9 @@ def _recipe() -> _Recipe:
         flags = (*_FLAGS, *shlex.split(os.environ.get(FLAGS_VARIABLE, "")))
     except ValueError as error:
         raise KernelsUnavailable(f"{FLAGS_VARIABLE} cannot be split as in a shell: {error}") from error
-    facts = (_SOURCE.read_text(encoding="utf-8"), compiler, flags, platform.machine(), _processor())
+    facts = (SOURCE.read_text(encoding="utf-8"), compiler, flags, platform.machine(), _processor())
     key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-    return _Recipe(compiler, flags, f"{_SOURCE.stem}-{key}")
+    return _Recipe(compiler, flags, f"{SOURCE.stem}-{key}")
 
 
 def _load_cached(recipe: _Recipe) -> ctypes.CDLL | None:
@@ -135,12 +135,12 @@ def _compile_and_load(recipe: _Recipe) -> ctypes.CDLL:
 
 def _compile(recipe: _Recipe, built: Path) -> None:
     start = time.perf_counter()
-    command = [recipe.compiler, *recipe.flags, str(_SOURCE), "-o", str(built)]
+    command = [recipe.compiler, *recipe.flags, str(SOURCE), "-o", str(built)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode or not built.exists():
-        raise KernelsUnavailable(f"{recipe.compiler} failed on {_SOURCE.name}: {done.stderr.strip()[:500]}")
+        raise KernelsUnavailable(f"{recipe.compiler} failed on {SOURCE.name}: {done.stderr.strip()[:500]}")
     duration = time.perf_counter() - start
-    logger.info("compiled %s with %s in %.1f s", _SOURCE.name, recipe.compiler, duration)
+    logger.info("compiled %s with %s in %.1f s", SOURCE.name, recipe.compiler, duration)
 
 
 def _keep(built: Path) -> Path:
