@@ -28,6 +28,7 @@ class Unrolled(nn.Module):
         for name, module in [*self.network.named_modules()]:
             if isinstance(module, SpikingNeuron):
                 self.network.set_submodule(name, UnrolledNeuron(module))
+        self.eval()
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Classes [N], int64, and votes [N, K], spikes of each class's voters, int64.
