@@ -25,9 +25,9 @@ EXTRA_BLOCKS = (
 )
 ALL_BLOCKS = AUTOSNN_BLOCKS + EXTRA_BLOCKS
 
-BackboneName = Literal["AutoSNN", "SNN_2", "SNN_3", "SNN_4"]
+BackboneName = Literal["AutoSNN", "SNN_2", "SNN_3", "SNN_4", "AutoSNN_deploy"]
 StemName = Literal["image", "tiny_imagenet", "event"]
-PoolName = Literal["max", "spiking_average"]
+PoolName = Literal["max", "spiking_average", "strided"]
 
 STEM_POOLS: dict[StemName, int] = {"image": 0, "tiny_imagenet": 1, "event": 2}
 
@@ -118,7 +118,8 @@ class Pool:
     """A 2x2 pooling layer with stride 2; part of the backbone, not searched.
 
     Attributes:
-        kind: "max" keeps spikes binary; "spiking_average" averages, then feeds a spiking neuron.
+        kind: "max" keeps spikes binary; "spiking_average" averages, then feeds a spiking neuron; "strided" is
+            a convolution of stride 2 with batch norm and a spiking neuron.
     """
 
     name: str
@@ -164,6 +165,10 @@ class Backbone:
         return height, width
 
 
+POOL_KINDS: dict[BackboneName, PoolName] = {"SNN_4": "spiking_average", "AutoSNN_deploy": "strided"}
+"""Pools of the backbones' bodies that have no max-pools."""
+
+
 def stem_for_size(height: int, width: int) -> StemName:
     """The stem that brings an input closest to 32x32, the resolution the body is designed for.
 
@@ -175,11 +180,12 @@ def stem_for_size(height: int, width: int) -> StemName:
 
 
 def make_backbone(name: BackboneName, *, channels: int, stem: StemName = "image") -> Backbone:
-    """Builds one of the paper's backbones.
+    """Builds one of the paper's backbones, or ours for chips.
 
     Args:
         name: "AutoSNN" (the paper's SNN_1), "SNN_2" (+ spiking global average pool), "SNN_3" (searched
-            stride-2 layers instead of pools), "SNN_4" (average pool + neuron instead of max-pool).
+            stride-2 layers instead of pools), "SNN_4" (average pool + neuron instead of max-pool). Ours:
+            "AutoSNN_deploy" (strided convolutions instead of max-pools, which chips for spikes lack).
         channels: C, output channels of the stem, at least 1.
         stem: How the input is reduced to the body's resolution.
     """
@@ -190,7 +196,7 @@ def make_backbone(name: BackboneName, *, channels: int, stem: StemName = "image"
 
 
 def _pooled_body(name: BackboneName, c: int) -> tuple[SearchedLayer | Pool, ...]:
-    kind: PoolName = "spiking_average" if name == "SNN_4" else "max"
+    kind = POOL_KINDS.get(name, "max")
     return (
         SearchedLayer("layer0", c, c),
         Pool("pool0", kind, c),

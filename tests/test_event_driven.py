@@ -58,7 +58,7 @@ def test_every_neuron_fires_as_the_network_does(neuron: str) -> None:
     assert_same(network, [Architecture(("SRB_k3",) * 5), Architecture(("SCB_k5",) * 5)])
 
 
-@pytest.mark.parametrize("backbone", ["AutoSNN", "SNN_2", "SNN_3", "SNN_4"])
+@pytest.mark.parametrize("backbone", ["AutoSNN", "SNN_2", "SNN_3", "SNN_4", "AutoSNN_deploy"])
 @pytest.mark.parametrize("size", [16, 19])
 def test_every_backbone_fires_as_the_network_does(backbone: str, size: int) -> None:
     network = make_active_network(
@@ -68,9 +68,10 @@ def test_every_backbone_fires_as_the_network_does(backbone: str, size: int) -> N
     assert_same(network, [space.sample(random.Random(i)) for i in range(6)])
 
 
+@pytest.mark.parametrize("backbone", ["AutoSNN", "AutoSNN_deploy"])
 @pytest.mark.parametrize(("stem", "size"), [("tiny_imagenet", 32), ("event", 64), ("image", 17)])
-def test_event_frames_and_deeper_stems_fire_as_the_network_does(stem: str, size: int) -> None:
-    network = make_active_network(stem=stem, size=size, in_channels=2)
+def test_event_frames_and_deeper_stems_fire_as_the_network_does(backbone: str, stem: str, size: int) -> None:
+    network = make_active_network(backbone, stem=stem, size=size, in_channels=2)
     assert_same(network, [Architecture(("SRB_k5",) * 5), Architecture(("skip_connect",) * 5)], events=True)
 
 

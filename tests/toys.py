@@ -49,7 +49,7 @@ def run_search(search: ArchitectureSearch) -> list[str]:
     return [str(candidate.architecture) for candidate in search.candidates]
 
 
-BACKBONES = ("AutoSNN", "SNN_2", "SNN_3", "SNN_4")
+BACKBONES = ("AutoSNN", "SNN_2", "SNN_3", "SNN_4", "AutoSNN_deploy")
 
 
 def lively(network: SpikingNetwork, seed: int = 0) -> SpikingNetwork:

@@ -20,6 +20,7 @@ from snn.model.blocks import (
     SpikingConvBlock,
     SpikingInvertedBottleneck,
     SpikingResidualBlock,
+    StridedPool,
 )
 from snn.model.network import SpikingNetwork
 from snn.model.neuron import SpikingNeuron
@@ -85,7 +86,7 @@ def stem_parts(network: SpikingNetwork) -> list[tuple[str, nn.Module, SpikingNeu
     """The parts between stem and body: pools, and convolutions with their neurons."""
     parts: list[tuple[str, nn.Module, SpikingNeuron | None]] = []
     for name, module in network.stem_reduction.items():
-        if isinstance(module, MaxPool):
+        if isinstance(module, MaxPool | StridedPool):
             parts.append((f"stem_reduction.{name}", module, None))
         elif isinstance(module, ConvNorm):
             neuron = network.stem_reduction[name.replace("conv", "neuron")]
@@ -125,6 +126,8 @@ def plans(name: str, module: nn.Module, neuron: SpikingNeuron | None) -> list[Pl
     if isinstance(module, SkipConnection) and isinstance(module.conv, ShiftedReduction):
         halves = (Half(module, 0), Half(module, 1))
         return [Plan(f"{name}.1", (0, 0), halves, module.neuron1)]
+    if isinstance(module, StridedPool):
+        return [Plan(f"{name}.1", (0,), (module.conv1,), module.neuron1)]
     if isinstance(module, SkipConnection | SpikingAveragePool):
         return [Plan(f"{name}.1", (0,), (module,), module.neuron1)]
     assert isinstance(module, ConvNorm | nn.Linear) and neuron is not None, f"no event-driven {module}"

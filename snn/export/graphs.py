@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from snn.bundle.trained import TrainedNetwork
+from snn.export.packages import require
 from snn.export.unrolled import Unrolled
 
 _OPSET = 20
@@ -23,7 +23,7 @@ def export_onnx(network: TrainedNetwork, path: Path) -> None:
     Raises:
         RuntimeError: onnx and onnxscript are not installed.
     """
-    _require("onnx", "onnxscript")
+    require("onnx", "onnxscript")
     program = torch.onnx.export(
         Unrolled(network.network, network.architecture),
         (example(network),),
@@ -44,7 +44,7 @@ def run_onnx(path: Path, inputs: Tensor) -> list[np.ndarray[Any, Any]]:
     Raises:
         RuntimeError: It is not installed.
     """
-    _require("onnxruntime")
+    require("onnxruntime")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -78,11 +78,3 @@ def example(network: TrainedNetwork) -> Tensor:
 
 def _axis(network: TrainedNetwork) -> int:
     return 1 if network.description.events else 0
-
-
-def _require(*packages: str) -> None:
-    if missing := [package for package in packages if importlib.util.find_spec(package) is None]:
-        raise RuntimeError(
-            f"This export needs {' and '.join(missing)}: pip install {' '.join(missing)}, or install this "
-            "project with its extra `export`."
-        )

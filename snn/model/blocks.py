@@ -44,7 +44,7 @@ class ConvNorm(nn.Sequential):
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, analog: bool = False
     ) -> None:
         super().__init__()
-        padding = kernel_size // 2
+        padding = (kernel_size - 1) // 2
         conv_type = nn.Conv2d if analog else SpikeConv2d
         self.conv = conv_type(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
@@ -144,6 +144,19 @@ class MaxPool(nn.Module):
         return split_time(F.max_pool2d(x_TNCHW.flatten(0, 1), 2), x_TNCHW.shape[0])
 
 
+class StridedPool(nn.Module):
+    """Convolution of 2x2 pixels with stride 2 + BN + neuron, in the place of a pool."""
+
+    def __init__(self, channels: int, make_neuron: MakeNeuron) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(channels, channels, 2, 2)
+        self.neuron1 = make_neuron()
+
+    def forward(self, x_TNCHW: Tensor) -> Tensor:
+        spikes: Tensor = self.neuron1(over_time(self.conv1, x_TNCHW))
+        return spikes
+
+
 class SpikingAveragePool(nn.Module):
     """Average pooling, then a spiking neuron; `size` None is global average pooling (SNN_2)."""
 
@@ -183,6 +196,8 @@ def _shortcut(layer: SearchedLayer) -> nn.Module:
 
 def make_pool(pool: Pool, make_neuron: MakeNeuron) -> nn.Module:
     """Builds a pooling layer of the backbone."""
+    if pool.kind == "strided":
+        return StridedPool(pool.channels, make_neuron)
     return MaxPool() if pool.kind == "max" else SpikingAveragePool(2, make_neuron)
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from snn.model.blocks import (
     ConvNorm,
-    MaxPool,
     SpikingAveragePool,
     make_block,
     make_pool,
@@ -22,7 +21,7 @@ from snn.model.blocks import (
 from snn.model.neuron import SpikingNeuron
 from snn.model.stepwise_norm import normalise_stepwise
 from snn.options import MomentsName, NeuronName
-from snn.search_space import Architecture, Backbone, SearchedLayer
+from snn.search_space import Architecture, Backbone, Pool, PoolName, SearchedLayer
 
 VOTERS_PER_CLASS = 10
 
@@ -91,12 +90,13 @@ class SpikingNetwork(nn.Module):
         self.stem = ConvNorm(in_channels, channels, 3, analog=True)
         self.stem_neuron = make_neuron()
         self.stem_reduction = nn.ModuleDict()
+        stem_pool: PoolName = "strided" if backbone.name == "AutoSNN_deploy" else "max"
         if backbone.stem != "image":
-            self.stem_reduction["pool0"] = MaxPool()
+            self.stem_reduction["pool0"] = make_pool(Pool("pool0", stem_pool, channels), make_neuron)
             self.stem_reduction["conv0"] = ConvNorm(channels, channels, 3)
             self.stem_reduction["neuron0"] = make_neuron()
         if backbone.stem == "event":
-            self.stem_reduction["pool1"] = MaxPool()
+            self.stem_reduction["pool1"] = make_pool(Pool("pool1", stem_pool, channels), make_neuron)
 
         self.body = nn.ModuleDict()
         remaining = iter(candidates)
