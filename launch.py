@@ -215,8 +215,9 @@ class Export:
     network: NetworkDir
     output: Path
     """The file to write; of `c` a folder."""
-    format: Literal["onnx", "pt2", "c"] = "onnx"
-    """`onnx`, `pt2` (the archive of torch.export), or `c`: a folder that a C compiler builds."""
+    format: Literal["onnx", "pt2", "nir", "c"] = "onnx"
+    """`onnx`, `pt2` (the archive of torch.export), `nir` (for chips; knows no max-pools), or
+    `c`: a folder that a C compiler builds."""
 
     def run(self) -> None:
         from pipeline.use import export

@@ -17,6 +17,8 @@ from snn.bundle.inputs import read_samples, to_inputs
 from snn.bundle.trained import TrainedNetwork
 from snn.export import graphs
 from snn.export.c_folder import write_c_folder
+from snn.export.nir_graph import export_nir, run_nir
+from snn.search_space import Architecture, BackboneName
 
 
 @pytest.fixture(params=[False, True], ids=["pictures", "recordings"])
@@ -43,6 +45,37 @@ def test_graph_votes_as_the_network_for_any_number_of_samples(
     assert classes.tolist() == said.classes.tolist() and votes.tolist() == said.votes.tolist()
     one = inputs[:, :1] if network.description.events else inputs[:1]
     assert getattr(graphs, f"run_{form}")(file, one)[1].tolist() == said.votes[:1].tolist()
+
+
+@pytest.mark.parametrize("simulator", ["spikingjelly", "snntorch"])
+@pytest.mark.parametrize("events", [False, True], ids=["pictures", "recordings"])
+@pytest.mark.parametrize(
+    ("backbone", "path"),
+    [
+        ("AutoSNN_deploy", "SCB_k3-SRB_k5-skip_connect-SRB_k3-SCB_k5"),
+        ("SNN_3", "SCB_k3-skip_connect-SRB_k5-skip_connect-skip_connect-SCB_k3-SRB_k3-SRB_k3"),
+    ],
+)
+def test_other_simulators_run_a_nir_graph_to_the_same_votes(
+    tmp_path: Path, backbone: BackboneName, path: str, events: bool, simulator: str
+) -> None:
+    pytest.importorskip("nirtorch")
+    pytest.importorskip(simulator)
+    network = write_bundle(
+        tmp_path / "bundle", events=events, backbone=backbone, path=Architecture.parse(path)
+    )
+    file = tmp_path / "network.nir"
+    export_nir(network, file)
+    inputs = to_inputs(network.description, samples_of(network))
+    said = network.predict_inputs(inputs)
+    assert said.votes.sum() > 0, "it votes"
+    assert run_nir(simulator, network, file, inputs).tolist() == said.votes.tolist()
+
+
+def test_max_pools_are_refused_for_nir(tmp_path: Path) -> None:
+    network = write_bundle(tmp_path / "bundle")
+    with pytest.raises(ValueError, match=r"'pool0' is a max-pool of spikes.*AutoSNN_deploy"):
+        export_nir(network, tmp_path / "network.nir")
 
 
 def test_c_folder_prints_what_python_says(network: TrainedNetwork, tmp_path: Path) -> None:

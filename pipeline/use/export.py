@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.console import say
 from pipeline.data import load_data
@@ -18,9 +20,12 @@ from snn.bundle.inputs import to_inputs
 from snn.bundle.trained import Prediction, TrainedNetwork, load
 from snn.export import graphs
 from snn.export.c_folder import write_c_folder
+from snn.export.nir_graph import SIMULATORS, export_nir, run_nir
+from snn.export.packages import is_installed
 
 Samples = NDArray[np.uint8]
-Format = Literal["onnx", "pt2", "c"]
+Votes = NDArray[np.int64]
+Format = Literal["onnx", "pt2", "nir", "c"]
 
 NUM_SAMPLES = 100
 _LEAST_EQUAL = 0.95  # rounding may flip a spike; more than that is a mistake
@@ -28,15 +33,21 @@ _LEAST_EQUAL = 0.95  # rounding may flip a spike; more than that is a mistake
 
 @dataclass(frozen=True)
 class _Graph:
-    """A graph's file form: how it is written, and what it says of inputs: classes and votes."""
+    """A form of file.
+
+    Attributes:
+        write: Writes it.
+        runners: Who runs it, and how: votes [N, K] of inputs.
+    """
 
     write: Callable[[TrainedNetwork, Path], None]
-    run: Callable[[Path, Any], list[NDArray[Any]]]
+    runners: dict[str, Callable[[TrainedNetwork, Path, Tensor], Votes]]
 
 
 _GRAPHS = {
-    "onnx": _Graph(graphs.export_onnx, graphs.run_onnx),
-    "pt2": _Graph(graphs.export_pt2, graphs.run_pt2),
+    "onnx": _Graph(graphs.export_onnx, {"onnxruntime": lambda _, path, x: graphs.run_onnx(path, x)[1]}),
+    "pt2": _Graph(graphs.export_pt2, {"torch.export": lambda _, path, x: graphs.run_pt2(path, x)[1]}),
+    "nir": _Graph(export_nir, {name: partial(run_nir, name) for name in SIMULATORS}),
 }
 
 
@@ -45,7 +56,7 @@ def export(location: str, form: Format, output: Path) -> None:
 
     Args:
         location: The network's folder or URI.
-        form: `onnx`, `pt2` (torch.export) or `c` (a folder).
+        form: `onnx`, `pt2` (torch.export), `nir`, or `c` (a folder).
         output: The new file or folder.
 
     Raises:
@@ -62,23 +73,24 @@ def export(location: str, form: Format, output: Path) -> None:
         say(f"written: {output}; build it with make, check it with make test ({len(samples)} {origin})")
         return
     inputs = to_inputs(network.description, samples)
+    said = network.predict_inputs(inputs)
     try:
         _GRAPHS[form].write(network, output)
-        classes, votes = _GRAPHS[form].run(output, inputs)
-        said = network.predict_inputs(inputs)
-        say(f"{_agreement(said, classes, votes)} of {len(samples)} {origin}")
+        for runner, run in _GRAPHS[form].runners.items():
+            if runner not in SIMULATORS or is_installed(runner):
+                say(f"{runner}: {_agreement(said, run(network, output, inputs))} of {len(samples)} {origin}")
     except BaseException:
         shutil.rmtree(output, ignore_errors=True) if output.is_dir() else output.unlink(missing_ok=True)
         raise
     say(f"written: {output}, {output.stat().st_size:,} bytes")
 
 
-def _agreement(said: Prediction, classes: NDArray[Any], votes: NDArray[Any]) -> str:
-    same_class, same_votes = said.classes == classes, (said.votes == votes).all(1)
+def _agreement(said: Prediction, votes: Votes) -> str:
+    same_class, same_votes = said.classes == votes.argmax(1), (said.votes == votes).all(1)
     text = f"same class in {same_class.sum()}, all votes the same in {same_votes.sum()}"
     if same_class.mean() < _LEAST_EQUAL:
         raise ValueError(
-            f"What was written does not do what the network does: {text} of {len(classes)} samples."
+            f"What was written does not do what the network does: {text} of {len(votes)} samples."
         )
     return text
 

@@ -74,9 +74,9 @@ class _Graph:
             for plan in plans(name.replace(".", "_"), module, neuron):
                 if plan is None:
                     raise ValueError(
-                        f"'{name}' is a max-pool of spikes, for which NIR has no node. Search and retrain with "
-                        "--network.backbone AutoSNN_deploy, which has strided convolutions in their place, or "
-                        "with SNN_3 or SNN_4."
+                        f"'{name}' is a max-pool of spikes, for which NIR has no node. Search and retrain "
+                        "with --network.backbone AutoSNN_deploy, which has strided convolutions in their "
+                        "place, or with SNN_3 or SNN_4."
                     )
                 signals.append(self._add_layer(plan, [signals[source] for source in plan.sources]))
             signal, shape = signals[-1]
@@ -165,14 +165,14 @@ def _array(values: Tensor) -> NDArray[np.float32]:
     return values.detach().cpu().numpy().astype(np.float32)
 
 
-def run_nir(path: Path, inputs_TNCHW: Tensor, num_classes: int, simulator: str) -> NDArray[np.int64]:
+def run_nir(simulator: str, network: TrainedNetwork, path: Path, inputs: Tensor) -> NDArray[np.int64]:
     """Votes [N, K] of a graph, run by another simulator.
 
     Args:
+        simulator: A key of SIMULATORS.
+        network: What the graph was written from.
         path: The graph.
-        inputs_TNCHW: Its input at each time step.
-        num_classes: K.
-        simulator: "snntorch" or "spikingjelly".
+        inputs: Images [N, C, H, W] or event frames [T, N, C, H, W].
 
     Raises:
         RuntimeError: A package is not installed.
@@ -180,11 +180,12 @@ def run_nir(path: Path, inputs_TNCHW: Tensor, num_classes: int, simulator: str) 
     require("nir", "nirtorch", simulator)
     import nir
 
-    run = _run_snntorch if simulator == "snntorch" else _run_spikingjelly
+    frames = inputs.expand(network.network.time_steps, *inputs.shape) if inputs.dim() == 4 else inputs
     with torch.inference_mode():
-        spikes_TNF = run(nir.read(path), inputs_TNCHW)
-    voters = spikes_TNF.sum(0).reshape(-1, num_classes, VOTERS_PER_CLASS)
-    return voters.sum(2).round().to(torch.int64).numpy()
+        spikes_TNF = SIMULATORS[simulator](nir.read(path), frames)
+    voters = spikes_TNF.sum(0).reshape(-1, network.network.num_classes, VOTERS_PER_CLASS)
+    votes: NDArray[np.int64] = voters.sum(2).round().to(torch.int64).numpy()
+    return votes
 
 
 def _run_snntorch(graph: Any, inputs: Tensor) -> Tensor:
@@ -214,3 +215,7 @@ def _run_spikingjelly(graph: Any, inputs: Tensor) -> Tensor:
         out, state = module(frame, state)
         spikes.append(out)
     return torch.stack(spikes)
+
+
+SIMULATORS = {"spikingjelly": _run_spikingjelly, "snntorch": _run_snntorch}
+"""Runs a graph step by step on frames [T, N, C, H, W]: spikes of its voters, [T, N, 10 K]."""
