@@ -27,6 +27,8 @@ from snn.options import FrameOptions, FrameSettings
 
 Indices = NDArray[np.int64]
 
+_MEASURED_IMAGES = 10_000  # for mean and standard deviation
+
 
 @dataclass(frozen=True)
 class RunData:
@@ -177,8 +179,27 @@ class RunData:
         return SampleSet(self.train.samples, self.train.labels, indices, self._prepare)
 
     def _prepare(self, samples: Tensor, generator: torch.Generator | None) -> Tensor:
-        prepare = _prepare_frames if self.config.data.is_events else _prepare_images
-        return prepare(self.config.data, samples, generator)
+        if self.config.data.is_events:
+            return _prepare_frames(self.config.data, samples, generator)
+        return _prepare_images(self.config.data, samples, generator, self.normalisation)
+
+    @cached_property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel of images, of values in [0, 1].
+
+        Those of the data set if they are known; else measured on the first images of D_train, as integers,
+        so that they are the same on every machine.
+        """
+        entry = look_up_dataset(self.config.data.dataset, ImageDataset)
+        if entry.mean is not None and entry.std is not None:
+            return entry.mean, entry.std
+        images = self.train.samples[np.sort(self._supernet_split[0])[:_MEASURED_IMAGES]].astype(np.int64)
+        number = images[:, 0].size
+        sums, squares = images.sum((0, 2, 3)), (images**2).sum((0, 2, 3))
+        mean = sums / number / 255
+        variance = squares / number / 255**2 - mean**2
+        std = np.sqrt(np.maximum(variance, (1 / 255) ** 2))  # of images of one colour too
+        return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def _events_per_sample(samples: SampleSet) -> dict[str, float]:
@@ -202,7 +223,14 @@ def load_data(config: Config) -> RunData:
         FileNotFoundError: The data set is not below `data.root`; the message lists the expected files.
     """
     data = config.data
-    load = partial(load_images, data.dataset, root=data.root, download=data.download)
+    load = partial(
+        load_images,
+        data.dataset,
+        root=data.root,
+        download=data.download,
+        image_size=data.image_size,
+        test_fraction=data.test_fraction,
+    )
     if data.is_events:
         load = partial(
             load_events,
@@ -235,7 +263,12 @@ def frame_settings(config: Config) -> FrameSettings:
     return FrameSettings(time_steps=config.network.time_steps, **options)
 
 
-def _prepare_images(data: DataConfig, samples: Tensor, generator: torch.Generator | None) -> Tensor:
+def _prepare_images(
+    data: DataConfig,
+    samples: Tensor,
+    generator: torch.Generator | None,
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]],
+) -> Tensor:
     if generator is not None:
         samples = augment_images(
             samples,
@@ -244,8 +277,7 @@ def _prepare_images(data: DataConfig, samples: Tensor, generator: torch.Generato
             cutout=data.cutout,
             generator=generator,
         )
-    entry = look_up_dataset(data.dataset, ImageDataset)
-    return normalise_images(samples, entry.mean, entry.std)
+    return normalise_images(samples, *normalisation)
 
 
 def _prepare_frames(data: DataConfig, samples: Tensor, generator: torch.Generator | None) -> Tensor:

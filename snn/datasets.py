@@ -38,9 +38,9 @@ class ImageDataset(Dataset):
     """A data set of square still images.
 
     Attributes:
-        mean: Of each channel over the training images, of values in [0, 1].
+        mean: Of each channel over the training images, of values in [0, 1]; None is measured on D_train.
         std: Standard deviation of each channel, as `mean`.
-        side: Height and width in pixels.
+        side: Height and width in pixels; None takes the setting `data.image_size`.
         label_column: Column of the labels in parquet files; None: not published as parquet.
         parquet_folders: Where parquet files may lie below the data set's folder.
         official_files: The authors' files of each split: .mat, or Python pickles of the CIFAR form.
@@ -49,9 +49,9 @@ class ImageDataset(Dataset):
         obtain: How to get it by hand, if there is no automatic download.
     """
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    side: int = 32
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    side: int | None = 32
     label_column: str | None = None
     parquet_folders: tuple[str, ...] = ("", "data", "plain_text")
     official_files: Mapping[Split, tuple[str, ...]] = field(default_factory=dict)
@@ -175,6 +175,20 @@ _IMAGES = (
         std=(0.2770, 0.2691, 0.2821),
         side=64,
         obtain="unpack tiny-imagenet-200.zip of Stanford's course CS231n there; it has no automatic download",
+    ),
+    ImageDataset(
+        name="images",
+        class_names=None,
+        num_train=None,
+        licence="that of your images",
+        split="yours: the folders train and test (or val), or --data.test-fraction of each class",
+        layout="train/<class>/* and test/<class>/* (or val), <class>/* with --data.test-fraction, or parquet "
+        "files of both splits with a column of images and one of labels",
+        folders=("images",),
+        mean=None,
+        std=None,
+        side=None,
+        obtain="put your images there",
     ),
 )
 

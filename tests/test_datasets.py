@@ -96,7 +96,7 @@ def test_entry_is_complete(entry: Dataset) -> None:
     assert entry.licence and entry.split and entry.layout
     assert entry.class_names is None or len(set(entry.class_names)) == len(entry.class_names)
     if isinstance(entry, ImageDataset):
-        assert len(entry.mean) == len(entry.std)
+        assert len(entry.mean or ()) == len(entry.std or ())
         assert set(entry.official_files) in (set(), {"train", "test"})
         assert not (entry.label_column or entry.official_files) or entry.class_names
         assert not entry.folders or entry.torchvision_class or entry.obtain

@@ -100,6 +100,13 @@ CONFIGS: dict[str, Config] = {
             eval_every=2,
         ),
     ),
+    "images": replace(
+        _CIFAR10,
+        name="images",
+        data=DataConfig(dataset="images"),
+        supernet=SupernetConfig(epochs=100),
+        retrain=RetrainConfig(epochs=100),
+    ),
     "recordings": replace(
         _CIFAR10,
         name="recordings",

@@ -47,11 +47,16 @@ class SamplesConfig:
 
     dataset: Annotated[DatasetName, Text(100)] = "cifar10"
     """Data set; `digits` ships with scikit-learn, `digits_events` is simulated from it, the others are read
-    below `root`; `recordings` is a folder SPLIT/CLASS/FILE of event-camera recordings."""
+    below `root`; `images` and `recordings` are folders SPLIT/CLASS/FILE of your own images, or recordings of
+    an event camera."""
     root: Path = field(default=Path("data"), metadata=NO_IDENTITY)
     """Folder of the data sets; not part of a run's identity."""
     download: bool = field(default=False, metadata=NO_IDENTITY)
     """Download a missing data set through torchvision or tonic; not part of a run's identity."""
+    image_size: Annotated[int, Range(8, 1024)] = field(default=32, metadata=added(32))
+    """`images` only: side in pixels to which your images are resized and centre-cropped."""
+    test_fraction: Share | None = field(default=None, metadata=added(None))
+    """`images` only: share of each class that is for testing, if your images have no folder test or val."""
     train_fraction: Share = 0.8
     """Share of the training set that trains the super-network (D_train); the rest is D_val."""
     max_train_samples: NumSamples | None = None

@@ -13,7 +13,7 @@ from pipeline import formats
 from pipeline.config.tree import Config
 from pipeline.data import RunData, frame_settings, load_data
 from pipeline.storage.records import Environment, RetrainResult
-from snn.datasets import Dataset, EventDataset, ImageDataset, look_up_dataset
+from snn.datasets import Dataset, EventDataset, look_up_dataset
 from snn.description import FORMAT, Bundle, Description, EventInput, ImageInput, Origin, Structure
 from snn.search_space import Architecture, stem_for_size
 
@@ -58,7 +58,7 @@ def _describe(config: Config, data: RunData, environment: Environment, result: R
             init_tau=network.init_tau,
         ),
         class_names=data.train.class_names,
-        images=None if config.data.is_events else _image_input(config),
+        images=None if config.data.is_events else ImageInput(*data.normalisation),
         events=_event_input(config, data) if config.data.is_events else None,
         weights_sha256="",
         metrics={name: value for name, value in measured.items() if value is not None},
@@ -73,11 +73,6 @@ def _describe(config: Config, data: RunData, environment: Environment, result: R
             commit=environment.commit,
         ),
     )
-
-
-def _image_input(config: Config) -> ImageInput:
-    entry = look_up_dataset(config.data.dataset, ImageDataset)
-    return ImageInput(entry.mean, entry.std)
 
 
 def _event_input(config: Config, data: RunData) -> EventInput:

@@ -9,7 +9,7 @@ import os
 import tempfile
 import warnings
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,14 @@ _KINDS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # to read EPS, Pi
 
 
 def decode_images(
-    entries: Iterable[Entry], *, num_images: int, side: int, num_classes: int, source: Path, scratch: Path
+    entries: Iterable[Entry],
+    *,
+    num_images: int,
+    side: int,
+    num_classes: int,
+    source: Path,
+    scratch: Path,
+    unreadable: list[str] | None = None,
 ) -> Arrays:
     """Decodes images, shard by shard on all CPUs; on a terminal, shows progress if it takes over two seconds.
 
@@ -43,6 +50,8 @@ def decode_images(
         num_classes: Labels are integers below it.
         source: File or folder for messages on their number.
         scratch: Folder of that file.
+        unreadable: If given, images of any size are resized and centre-cropped; those that cannot be decoded
+            are left out, and the reasons added here in their order.
 
     Raises:
         ValueError: An image that cannot be decoded or has another size, a label that is none, or another
@@ -61,9 +70,16 @@ def decode_images(
             f"{source} is said to hold {num_images:,} images ({error}). Fetch it again."
         ) from error
 
+    failed: dict[int, str] = {}
+
     def decode(first: int, shard: Sequence[Entry]) -> None:
         for number, (origin, encoded, label) in enumerate(shard, first):
-            images[number] = _decode(encoded, side, origin)
+            try:
+                images[number] = _decode(encoded, side, origin, fit=unreadable is not None)
+            except ValueError as error:
+                if unreadable is None:
+                    raise
+                failed[number] = str(error)
             labels[number] = check_label(label, num_classes, origin)
 
     num_read, num_threads = 0, os.cpu_count() or 1
@@ -86,7 +102,20 @@ def decode_images(
         raise ValueError(
             f"{source} should hold {num_images:,} images, it holds {num_read:,}. Fetch it again."
         )
-    return images, labels
+    if unreadable is not None:
+        unreadable += [failed[number] for number in sorted(failed)]
+    return _without(failed, images), _without(failed, labels)
+
+
+def _without(failed: Container[int], values: NDArray[Any]) -> NDArray[Any]:
+    """The other values, moved up in place."""
+    end = 0
+    for number in range(len(values)):
+        if number not in failed:
+            if end < number:
+                values[end] = values[number]
+            end += 1
+    return values[:end]
 
 
 def _space(shape: tuple[int, ...], scratch: Path) -> NDArray[np.uint8]:
@@ -128,8 +157,8 @@ def damaged_file(file: Path, error: Exception | str) -> ValueError:
     return ValueError(f"{file} is truncated or corrupt ({error}). Fetch it again.")
 
 
-def _decode(encoded: Path | IO[bytes], side: int, origin: str) -> NDArray[np.uint8]:
-    from PIL import Image
+def _decode(encoded: Path | IO[bytes], side: int, origin: str, *, fit: bool) -> NDArray[np.uint8]:
+    from PIL import Image, ImageOps
 
     try:
         if isinstance(encoded, Path) and not encoded.is_file():  # opening a pipe would wait for ever
@@ -138,6 +167,9 @@ def _decode(encoded: Path | IO[bytes], side: int, origin: str) -> NDArray[np.uin
             size, pixels_HWC = image.size, None
             if size == (side, side):  # known from the header: a larger one is not decoded
                 pixels_HWC = np.asarray(image.convert("RGB"))
+            elif fit:
+                fitted = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BILINEAR)
+                pixels_HWC = np.asarray(fitted)
     except Exception as error:  # Pillow raises errors of any kind for broken images
         raise ValueError(f"The image of {origin} cannot be decoded ({error}). Fetch it again.") from error
     if pixels_HWC is None:

@@ -110,7 +110,7 @@ def _folders(dataset: ImageDataset, root: Path) -> list[Path]:
 def _find_parquet(dataset: ImageDataset, folder: Path, split: Split) -> Source | None:
     if dataset.label_column is None:
         return None
-    assert dataset.class_names is not None
+    assert dataset.class_names is not None and dataset.side is not None
     for parent in (folder / name for name in dataset.parquet_folders):
         files = tuple(sorted({*parent.glob(f"*{split}*.parquet"), *parent.glob(f"{split}/*.parquet")}))
         if files:
@@ -140,12 +140,13 @@ def _find_official(dataset: ImageDataset, folder: Path, split: Split) -> Source 
     files = tuple(folder / name for name in dataset.official_files.get(split, ()))
     if not files or not all(file.is_file() for file in files):
         return None
-    assert dataset.class_names is not None
+    assert dataset.class_names is not None and dataset.side is not None
     read = partial(read_official, files, side=dataset.side, num_classes=len(dataset.class_names))
     return Source(files, read, dataset.class_names)
 
 
 def _find_tiny_imagenet(dataset: ImageDataset, folder: Path, split: Split) -> Source | None:
+    assert dataset.side is not None
     for home in (folder, folder / "tiny-imagenet-200"):
         wnids, annotations = home / "wnids.txt", home / "val" / "val_annotations.txt"
         if wnids.is_file() and annotations.is_file():

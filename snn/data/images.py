@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,14 +14,26 @@ from torch import Tensor
 from torch.nn import functional
 
 from snn.data.image_files import Source, download_files, find_files, missing_files
+from snn.data.notes import listed
+from snn.data.own_images import find_own_images
 from snn.data.samples import LabelledSamples, cache_directory, cached_samples, content_key
 from snn.data.splits import stratified_split
 from snn.datasets import ImageDataset, Split, look_up_dataset
 
+logger = logging.getLogger(__name__)
+
 _READER_VERSION = 2  # increment when a reader returns other samples for the same files
 
 
-def load_images(dataset: str, split: Split, *, root: Path, download: bool = False) -> LabelledSamples:
+def load_images(
+    dataset: str,
+    split: Split,
+    *,
+    root: Path,
+    download: bool = False,
+    image_size: int = 32,
+    test_fraction: float | None = None,
+) -> LabelledSamples:
     """Loads one split of a data set as uint8 [N, C, H, W].
 
     The first call converts the files into one Arrow file (`snn.data.samples`); later calls map it into
@@ -32,6 +45,9 @@ def load_images(dataset: str, split: Split, *, root: Path, download: bool = Fals
         split: As the `split` of its entry says.
         root: The folder above the data set's folder, or that folder itself.
         download: Download missing files into `root`/`dataset` through torchvision, if it has the data set.
+        image_size: For "images" only: side in pixels to which they are resized and centre-cropped. The notes
+            name those that cannot be decoded; they are left out.
+        test_fraction: For "images" only: as for `find_own_images`.
 
     Raises:
         FileNotFoundError: There are no readable files below `root`.
@@ -41,6 +57,8 @@ def load_images(dataset: str, split: Split, *, root: Path, download: bool = Fals
     entry = look_up_dataset(dataset, ImageDataset)
     if dataset == "digits":
         return _digits(entry, split)
+    if dataset == "images":
+        return _own_images(entry, split, root, image_size, test_fraction)
     source = find_files(entry, split, root)
     if source is None and download:
         download_files(entry, split, root)
@@ -116,6 +134,33 @@ def _digits(entry: ImageDataset, split: Split) -> LabelledSamples:
     chosen = stratified_split(labels, fraction=0.8, seed=0)[0 if split == "train" else 1]
     images = large.round().to(torch.uint8).numpy()[chosen]
     return LabelledSamples.from_arrays(images, labels[chosen].astype(np.int64), entry.class_names or ())
+
+
+def _own_images(
+    entry: ImageDataset, split: Split, root: Path, side: int, test_fraction: float | None
+) -> LabelledSamples:
+    source = find_own_images(split, root, test_fraction)
+    if source is None:
+        raise missing_files(entry, split, root)
+
+    def build() -> LabelledSamples:
+        unreadable: list[str] = []
+        images, labels = source.read(side=side, scratch=directory, unreadable=unreadable)
+        notes = [f"Split: {entry.split}."]
+        if unreadable:
+            num_files = len(images) + len(unreadable)
+            notes.append(
+                f"{len(unreadable):,} of {num_files:,} images could not be decoded and were left out: "
+                f"{listed(unreadable)}"
+            )
+            logger.warning("%s: %s", root, notes[-1])
+        if not len(images):
+            raise ValueError(f"None of the images of {root} can be decoded: {listed(unreadable)}")
+        return LabelledSamples.from_arrays(images, labels, source.class_names, notes=notes)
+
+    key = f"images-{split}-{content_key(_READER_VERSION, side, source.identity, source.class_names)}"
+    directory = cache_directory(root, key)
+    return cached_samples(directory, key, build)
 
 
 def _load_files(source: Source, name: str, root: Path) -> LabelledSamples:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-_NAMES_IN_A_NOTE = 20
+from snn.data.notes import listed
 
 
 @dataclass
@@ -30,12 +30,7 @@ class Problems:
             ),
         )
         return tuple(
-            f"{len(names):,} of {num_recordings:,} recordings {what}: {_listed(names)}."
+            f"{len(names):,} of {num_recordings:,} recordings {what}: {listed(names)}."
             for names, what in kinds
             if names
         )
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _NAMES_IN_A_NOTE
-    return ", ".join(names[:_NAMES_IN_A_NOTE]) + (f" and {more:,} more" if more > 0 else "")
