@@ -101,7 +101,7 @@ _GESTURES = (
 )
 _PARQUET = "parquet files such as train-00000-of-00001.parquet with the columns img (or image) and "
 _FIRST_90_PERCENT = "there is none: by path, the first 90 % of each class train, the last 10 % test"
-_PLAIN_FORMS = ("aedat", "aedat4", "bin", "npy", "npz", "h5")
+_PLAIN_FORMS = ("aedat", "aedat4", "raw", "dat", "bin", "npy", "npz", "h5")
 
 _IMAGES = (
     ImageDataset(

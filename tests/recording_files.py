@@ -35,6 +35,31 @@ def aedat_bytes(events: Events = EVENTS) -> bytes:
     return header + b"".join([*words[:2], special, *words[2:]])
 
 
+def evt2_bytes(events: Events = EVENTS) -> bytes:
+    """Words of 32 bits: 0x8 and bits 6 to 33 of the time, or polarity, bits 0 to 5 of the time, x and y."""
+    words, high = [], -1
+    for x, y, t, p in columns("xytp", events).tolist():
+        if t >> 6 != high:
+            high = t >> 6
+            words.append(0x8 << 28 | high)
+        words.append(p << 28 | (t & 63) << 22 | x << 11 | y)
+    return b"% date 2026-01-01\n% evt 2.0\n" + struct.pack(f"<{len(words)}I", *words)
+
+
+def evt3_bytes(events: Events = EVENTS) -> bytes:
+    """Words of 16 bits: 0x8 and 0x6 with halves of the time, 0x0 with y, 0x2 with polarity and x."""
+    words = []
+    for x, y, t, p in columns("xytp", events).tolist():
+        words += [0x8 << 12 | t >> 12, 0x6 << 12 | t & 4095, y, 0x2 << 12 | p << 11 | x]
+    return b"% format EVT3;height=480;width=640\n% end\n" + struct.pack(f"<{len(words)}H", *words)
+
+
+def dat_bytes(events: Events = EVENTS) -> bytes:
+    """Type and size of an event, then for each its time, and x, y and polarity."""
+    words = [struct.pack("<II", t, p << 28 | y << 14 | x) for x, y, t, p in columns("xytp", events).tolist()]
+    return b"% Data file containing CD events\n% Version 2\n\x0c\x08" + b"".join(words)
+
+
 def flatbuffer(name: bytes, fields: list[bytes | None], tail: bytes = b"") -> bytes:
     """A size-prefixed buffer whose root table has the given fields, None for those left out."""
     offsets, inline = [], b""
@@ -113,6 +138,9 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "npy columns": ("npy", lambda path: np.save(path, columns("xytp").astype(np.float64))),
     "npz": ("npz", write_named),
     "npz array": ("npz", lambda path: np.savez(path, events=EVENTS)),
+    "raw evt2": ("raw", lambda path: path.write_bytes(evt2_bytes())),
+    "raw evt3": ("raw", lambda path: path.write_bytes(evt3_bytes())),
+    "dat": ("dat", lambda path: path.write_bytes(dat_bytes())),
     "h5": ("h5", write_named),
     "h5 array": ("h5", write_h5_array),
     "mat": ("mat", write_mat),

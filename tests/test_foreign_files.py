@@ -62,7 +62,7 @@ def test_damaged_recording_is_read_within_bounds_or_refused(
     check_recording(path, form if form in FORMS else None)
 
 
-@pytest.mark.parametrize("suffix", ["aedat", "aedat4", "bin", "npy", "npz", "h5", "mat"])
+@pytest.mark.parametrize("suffix", ["aedat", "aedat4", "raw", "dat", "bin", "npy", "npz", "h5", "mat"])
 @given(content=st.binary(max_size=200))
 @examples(25)
 def test_bytes_of_any_kind_are_read_within_bounds_or_refused(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snn.data.camera.aedat import Columns, read_aedat, read_aedat4
+from snn.data.camera.prophesee import read_dat, read_raw
 from snn.data.expansion import Expansion
 from snn.data.mat_files import read_mat_arrays
 
@@ -23,6 +24,8 @@ Events = NDArray[np.void]  # [number of events] of EVENT_DTYPE
 FORMS = {
     "aedat": "AEDAT 2.0 of a DVS128",
     "aedat4": "AEDAT 4.0",
+    "raw": "Prophesee's EVT 2.0 or 3.0",
+    "dat": "Prophesee's DAT",
     "bin": "N-MNIST's 40 bits per event",
     "npy": "a structured array with the fields x, y, t, p, or [n, 4] with the columns x, y, t, p",
     "npz": "arrays x, y, t and p, or one array events as in npy",
@@ -218,6 +221,8 @@ def _check_names(present: Container[str]) -> None:
 _READERS: dict[str, Callable[[Path], Columns]] = {
     "aedat": read_aedat,
     "aedat4": read_aedat4,
+    "raw": read_raw,
+    "dat": read_dat,
     "bin": _read_bin,
     "npy": _read_npy,
     "npz": _read_npz,
