@@ -21,6 +21,11 @@ if TYPE_CHECKING:  # it needs torch
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_configure() -> None:
+    """Before torch is loaded: threads of several processes that wait for each other starve all of them."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(autouse=True)
 def ray_s_variables_are_restored() -> Iterator[None]:
     """What a test in this process sets for Ray must not reach the clusters of later tests."""
