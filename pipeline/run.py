@@ -270,8 +270,8 @@ def evaluate(run: RunFolder, config: Config, text: str) -> None:
         FileNotFoundError: The run has no super-network yet.
     """
     from pipeline.evaluate import evaluate_with_operations
+    from snn.energy import operations_joules
     from snn.fitness import spike_aware_fitness
-    from snn.model.spikes import energy_joules
 
     architecture = config.network.parse_architecture(text)
     config.network.search_space().index(architecture)  # raises unless the super-network has its blocks
@@ -298,6 +298,6 @@ def evaluate(run: RunFolder, config: Config, text: str) -> None:
     say(f"spikes        {result.spikes:,.0f} per sample, firing rate {result.firing_rate:.4f}")
     say(f"fitness       {fitness:.4f} (spike_exponent {config.search.spike_exponent})")
     say(f"operations    {synops:,.0f} SynOps, {macs:,.0f} MACs per sample")
-    say(f"energy        {1e6 * energy_joules(synops=synops, macs=macs):.2f} uJ per sample (estimated)")
+    say(f"energy        {1e6 * operations_joules(synops=synops, macs=macs):.2f} uJ per sample (estimated)")
     for part, spikes in result.spikes_per_layer.items():
         say(f"  {part:<14} {spikes:>10,.0f} spikes  rate {result.firing_rate_per_layer[part]:.4f}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-NeuronName = Literal["IF", "LIF", "PLIF"]
+NeuronName = Literal["IF", "LIF", "PLIF", "ReLU"]
 EngineName = Literal["auto", "event_driven", "dense"]
 Precision = Literal["float32", "bfloat16"]
 StatisticsName = Literal["stored", "recalibrated"]

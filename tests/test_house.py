@@ -58,8 +58,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "snn.user_cache": set(),
     "snn.search_space": set(),
     "snn.fitness": set(),
+    "snn.energy": set(),
     "snn.kernels": {"snn.user_cache"},
-    "snn.model": {"snn.options", "snn.search_space", "snn.fitness", "snn.kernels"},
+    "snn.model": {"snn.options", "snn.search_space", "snn.fitness", "snn.energy", "snn.kernels"},
     "snn.data": {"snn.options", "snn.datasets", "snn.user_cache"},
     "snn.data.camera": {"snn.options", "snn.datasets", "snn.user_cache", "snn.data"},
     "snn.engines": {"snn.options", "snn.search_space", "snn.fitness", "snn.kernels", "snn.model"},
@@ -136,7 +137,7 @@ MAY_IMPORT |= {
 # Rooms of `snn` that need no torch; every room of `pipeline` may import them.
 LIGHT_SNN = {
     "snn.options", "snn.json_values", "snn.object_files", "snn.description", "snn.datasets",
-    "snn.search_space", "snn.fitness",
+    "snn.search_space", "snn.fitness", "snn.energy",
 }  # fmt: skip
 # Rooms of `pipeline` that work on tensors and so on the rest of `snn` too.
 ON_TENSORS = {

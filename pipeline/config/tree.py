@@ -116,7 +116,7 @@ class NetworkConfig:
     blocks: tuple[str, ...] = AUTOSNN_BLOCKS
     """Candidate blocks of each searched layer."""
     neuron: NeuronName = "PLIF"
-    """Spiking neuron model."""
+    """Spiking neuron model; ReLU makes the paper's ANN, usually with one time step."""
     v_threshold: Annotated[float, POSITIVE_FLOAT32] = 1.0
     """Membrane potential at which a neuron fires."""
     init_tau: Annotated[float, Range(1.0, 1e6, low_excluded=True)] = 2.0

@@ -21,6 +21,7 @@ from pipeline.storage.records import (
     PaperProtocol,
     SupernetResult,
 )
+from snn.energy import Energy
 from snn.fitness import TimeCourse
 
 
@@ -69,6 +70,7 @@ class RetrainedNetwork:
     cost: Cost
     history: tuple[EpochRecord, ...]
     time_course: TimeCourse | None
+    energy: Energy | None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An architecture of stage 3 over its seeds; a spread is None if nothing was measured."""
+    """An architecture of stage 3 over its seeds; a spread is None if nothing was measured; `energy`: mean."""
 
     label: str
     architecture: str
@@ -98,6 +100,7 @@ class Comparison:
     val_accuracy: Spread | None
     paper_accuracy: Spread | None
     paper_spikes: Spread | None
+    energy: Energy | None
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from statistics import mean
 
 from pipeline.report.contents import Comparison, RetrainedNetwork, Spread
 from pipeline.storage.names import metrics_of
 from pipeline.storage.records import RetrainResult
+from snn.energy import Energy
 
 
 def join_retrained(results: Mapping[int, RetrainResult]) -> tuple[RetrainedNetwork, ...]:
@@ -43,6 +46,7 @@ def _network(number: int, result: RetrainResult) -> RetrainedNetwork:
         cost=result.cost,
         history=result.history,
         time_course=result.time_course,
+        energy=result.energy,
     )
 
 
@@ -64,7 +68,15 @@ def _comparison(networks: Sequence[RetrainedNetwork]) -> Comparison:
         val_accuracy=_spread(network.val_accuracy for network in networks),
         paper_accuracy=_spread(paper.accuracy for paper in papers),
         paper_spikes=_spread(paper.spikes for paper in papers),
+        energy=_mean_energy([network.energy for network in networks if network.energy]),
     )
+
+
+def _mean_energy(energies: Sequence[Energy]) -> Energy | None:
+    if not energies:
+        return None
+    names = [field.name for field in fields(Energy)]
+    return Energy(**{name: mean(getattr(energy, name) for energy in energies) for name in names})
 
 
 def _spread(values: Iterable[float | None]) -> Spread | None:

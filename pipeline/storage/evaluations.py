@@ -39,7 +39,7 @@ _SCHEMA = pa.schema(
 # Fields of a Rung, in columns of lists; only where there are any.
 _RUNG = {"samples": pa.int64(), "accuracy": pa.float64(), "spikes": pa.float64()}
 
-_AT_ONCE = 4096  # rows that are unfolded into Python objects at once
+_AT_ONCE = 8192  # rows of a row group, and those that are unfolded into Python objects at once
 _SEAL = b"autosnn"  # key of the schema's metadata
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -61,14 +61,17 @@ def to_parquet(rows: Sequence[EvaluationRow], made_with: Mapping[str, Any] = _NO
     schema = _SCHEMA
     if any(row.rungs for row in rows):
         schema = pa.schema([*_SCHEMA, *((f"rung_{name}", pa.list_(kind)) for name, kind in _RUNG.items())])
-    batches = [
-        pa.RecordBatch.from_pylist([flat(row) for row in rows[i : i + _AT_ONCE]], schema=schema)
-        for i in range(0, len(rows), _AT_ONCE)
-    ]
-    table = pa.Table.from_batches(batches, schema)
-    seal_values = seal_of((flat(row) for row in _rows(table)), made_with)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for i in range(0, len(rows), _AT_ONCE):
+            yield pa.RecordBatch.from_pylist([flat(row) for row in rows[i : i + _AT_ONCE]], schema=schema)
+
+    # Twice, as the seal goes first: a table of a large space as one would take as much memory as its rows.
+    seal_values = seal_of((flat(row) for batch in batches() for row in _rows(batch)), made_with)
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({_SEAL: json.dumps(seal_values)}), buffer)
+    with pq.ParquetWriter(buffer, schema.with_metadata({_SEAL: json.dumps(seal_values)})) as writer:
+        for batch in batches():
+            writer.write_batch(batch)
     return buffer.getvalue()
 
 
@@ -81,7 +84,7 @@ def from_parquet(data: bytes) -> EvaluationTable:
     """
     try:
         table = pq.read_table(pa.BufferReader(data))
-        rows = list(_rows(table))
+        rows = [row for batch in table.to_batches(max_chunksize=_AT_ONCE) for row in _rows(batch)]
         seal_values = json.loads((table.schema.metadata or {}).get(_SEAL, "null"))
         check_seal(seal_values, (flat(row) for row in rows))
     except Exception as error:  # foreign and damaged files raise errors of any kind
@@ -90,9 +93,8 @@ def from_parquet(data: bytes) -> EvaluationTable:
     return EvaluationTable(rows, seal_values["made_with"])
 
 
-def _rows(table: pa.Table) -> Iterator[EvaluationRow]:
-    for batch in table.to_batches(max_chunksize=_AT_ONCE):
-        yield from map(from_flat, batch.to_pylist())
+def _rows(batch: pa.RecordBatch) -> Iterator[EvaluationRow]:
+    return map(from_flat, batch.to_pylist())
 
 
 def flat(row: EvaluationRow) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from snn.energy import Energy
 from snn.fitness import Evaluation, TimeCourse
 
 
@@ -296,10 +297,12 @@ class RetrainResult:
         chosen_epoch: Epoch of the highest held-out accuracy.
         val_accuracy: That accuracy, in [0, 1].
         test: Evaluation of the chosen epoch on the test set, done once.
-        energy_joules: Estimated energy of one inference.
+        energy_joules: Estimated energy of one inference, of its operations alone.
         paper_protocol: The best test epoch, where measured.
         history: Training curve.
         time_course: Accuracy and spikes over the time steps on the held-out samples, where measured.
+        energy: Energy with memory, and of the same architecture without spikes, where measured; on the
+            held-out samples.
         weights_sha256: Hash of weights.safetensors beside it.
     """
 
@@ -317,6 +320,7 @@ class RetrainResult:
     cost: Cost
     history: tuple[EpochRecord, ...] = ()
     time_course: TimeCourse | None = None
+    energy: Energy | None = None
     weights_sha256: str = ""
 
 

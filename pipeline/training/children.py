@@ -14,7 +14,7 @@ from pipeline.training.group import Group
 from pipeline.training.job import Trained
 from pipeline.training.plan import TrainingPlan
 from pipeline.training.tasks import run_trainings
-from snn.model.spikes import energy_joules
+from snn.energy import operations_joules
 
 
 def train_children(
@@ -75,7 +75,8 @@ def _result(label: str, architecture: str, seed: int, trained: Trained) -> Retra
         chosen_epoch=outcome.epoch,
         val_accuracy=chosen.val_accuracy,
         test=outcome.test,
-        energy_joules=energy_joules(synops=synops, macs=macs),
+        energy_joules=operations_joules(synops=synops, macs=macs),
+        energy=outcome.energy,
         paper_protocol=_best_test_epoch(trained.history),
         cost=trained.cost,
         history=trained.history,

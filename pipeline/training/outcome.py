@@ -7,6 +7,7 @@ samples, and is then tested once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -16,9 +17,11 @@ from pipeline.config.tree import Config
 from pipeline.data import RunData
 from pipeline.evaluate import evaluate_on, evaluate_with_operations
 from snn.data.sample_set import SampleSet
+from snn.energy import Energy, energy_of
 from snn.fitness import Evaluation, TimeCourse
 from snn.model.network import SpikingNetwork
 from snn.model.time_course import measure_time_course
+from snn.model.work import measure_work
 from snn.search_space import Architecture
 from snn.training.statistics import debias_statistics
 
@@ -32,12 +35,14 @@ class Outcome:
         epoch: Epoch the weights are from.
         test: Evaluation on the test set, with synops and macs; None for the super-network.
         time_course: Accuracy and spikes over time on the held-out samples; None for the super-network.
+        energy: Of an inference, on the held-out samples; None for the super-network.
     """
 
     weights: dict[str, Tensor]
     epoch: int
     test: Evaluation | None = None
     time_course: TimeCourse | None = None
+    energy: Energy | None = None
 
 
 class OutcomeOf(Protocol):
@@ -126,9 +131,10 @@ class BestHeldOutEpoch:
         test = evaluate_with_operations(
             network, self.architecture, self.data.test_set(), self.config, self.device
         )
-        batches = self.held_out.batches(self.config.search.batch_size, self.device)
-        course = measure_time_course(network, self.architecture, batches)
-        return Outcome(_on_cpu(weights), best_epoch, test, course)
+        batches = partial(self.held_out.batches, self.config.search.batch_size, self.device)
+        course = measure_time_course(network, self.architecture, batches())
+        work = measure_work(network, self.architecture, (inputs for inputs, _ in batches()))
+        return Outcome(_on_cpu(weights), best_epoch, test, course, energy_of(work))
 
     def state(self) -> Any:
         return self._best

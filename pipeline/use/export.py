@@ -67,6 +67,10 @@ def export(location: str, form: Format, output: Path) -> None:
     if output.exists():
         raise FileExistsError(f"'{output}' exists: choose another --output, or remove it.")
     network = load(location)
+    if not network.network.spikes:
+        raise ValueError(
+            f"'{location}' has ReLU instead of spiking neurons; only spiking networks are exported."
+        )
     samples, origin = check_samples(location, network)
     if form == "c":
         write_c_folder(network, output, samples)

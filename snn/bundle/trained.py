@@ -24,7 +24,7 @@ from snn.engines.engine import make_inference
 from snn.engines.event_driven import EventDrivenNetwork
 from snn.engines.inference import InferenceNetwork
 from snn.json_values import from_json
-from snn.model.network import SpikingNetwork, to_memory_format, vote_counts
+from snn.model.network import SpikingNetwork, to_memory_format
 from snn.model.spikes import part_of, record_operations, record_spikes
 from snn.search_space import Architecture, SearchedLayer, make_backbone
 
@@ -38,7 +38,8 @@ class Prediction:
     Attributes:
         classes: Index of the class with most votes, [N]; the first one in a tie.
         class_names: Name of each of the K classes.
-        votes: Spikes of each class's voters over all time steps, [N, K]; at most 10 T each.
+        votes: Spikes of each class's voters over all time steps, [N, K]; at most 10 T each. Of a network with
+            ReLU, what they let through.
         spikes: Spikes of each sample, [N]: every binary output of a neuron or max-pool, summed over all time
             steps, from the stem to the voters (the official code's count).
         spikes_per_layer: The same for each counted part, from input to output.
@@ -48,7 +49,7 @@ class Prediction:
 
     classes: NDArray[np.int64]
     class_names: tuple[str, ...]
-    votes: NDArray[np.int64]
+    votes: NDArray[Any]
     spikes: NDArray[np.int64]
     spikes_per_layer: dict[str, NDArray[np.int64]]
     synops: NDArray[np.int64]
@@ -193,10 +194,16 @@ class TrainedNetwork:
             for name, counts in record.counts.items():
                 layer, of_each = part_of(name), _whole(counts.sum(0))
                 spikes[layer] = spikes[layer] + of_each if layer in spikes else of_each
-            yield _whole(vote_counts(votes)), spikes, _whole(done.synops), _whole(done.macs)
+            counted = self.network.count_votes(votes)
+            yield (
+                _whole(counted) if self.network.spikes else counted.cpu().numpy(),
+                spikes,
+                _whole(done.synops),
+                _whole(done.macs),
+            )
 
 
-_Counted = tuple[NDArray[np.int64], dict[str, NDArray[np.int64]], NDArray[np.int64], NDArray[np.int64]]
+_Counted = tuple[NDArray[Any], dict[str, NDArray[np.int64]], NDArray[np.int64], NDArray[np.int64]]
 """Votes [N, K], spikes [N] of each part, synaptic operations [N] and multiply-accumulates [N]."""
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from snn.engines.folding import fold_norm, reduction_weight
 from snn.engines.inference import Counts, Fired, Predicted
 from snn.model.blocks import ConvNorm, ShiftedReduction, SkipConnection
-from snn.model.network import SpikingNetwork, to_memory_format, vote_counts
+from snn.model.network import SpikingNetwork, to_memory_format
 from snn.model.spikes import SpikeRecord, count_into, part_of
 from snn.options import Precision
 
@@ -57,7 +57,7 @@ class DenseNetwork:
 
     def decide(self, spikes: Tensor) -> Predicted:
         votes = self.network.decide(spikes)
-        return Predicted(vote_counts(votes), self._counted(votes))
+        return Predicted(self.network.count_votes(votes), self._counted(votes))
 
     def _module(self, part: str, block: str) -> nn.Module:
         module = self.network.body[part]

@@ -66,11 +66,13 @@ class Step:
 def fits_kernels(network: SpikingNetwork) -> bool:
     """Whether planes and channels of a network fit a spike's 32 bits; it may be on the meta device."""
     height, width, channels = _largest_plane(network)
-    return max(height, width) <= MAX_SIZE and channels <= MAX_CHANNELS
+    return network.spikes and max(height, width) <= MAX_SIZE and channels <= MAX_CHANNELS
 
 
 def check_fits_kernels(network: SpikingNetwork) -> None:
     """Raises ValueError unless `fits_kernels`."""
+    if not network.spikes:
+        raise ValueError("The event-driven engine needs spikes, but the neurons are ReLU: use dense.")
     if not fits_kernels(network):
         height, width, channels = _largest_plane(network)
         raise ValueError(

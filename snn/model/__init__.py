@@ -2,6 +2,6 @@
 
 from snn.model.network import SpikingNetwork, child_weights
 from snn.model.neuron import SpikingNeuron
-from snn.model.spikes import energy_joules, record_spikes
+from snn.model.spikes import record_spikes
 
-__all__ = ["SpikingNetwork", "SpikingNeuron", "child_weights", "energy_joules", "record_spikes"]
+__all__ = ["SpikingNetwork", "SpikingNeuron", "child_weights", "record_spikes"]

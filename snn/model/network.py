@@ -19,6 +19,7 @@ from snn.model.blocks import (
     split_time,
 )
 from snn.model.neuron import SpikingNeuron
+from snn.model.spike_conv import SpikeConv2d
 from snn.model.stepwise_norm import normalise_stepwise
 from snn.options import MomentsName, NeuronName
 from snn.search_space import Architecture, Backbone, Pool, PoolName, SearchedLayer
@@ -44,6 +45,9 @@ class SpikingNetwork(nn.Module):
         time_steps: T, number of time steps for which a static image is presented.
         neuron: Neuron model; `v_threshold` and `init_tau` are its parameters.
         moments: Whether batch norm, in training, takes its moments over the sequence or at each time step.
+
+    Attributes:
+        spikes: Whether it is a spiking network; with ReLU it is not.
 
     Raises:
         ValueError: T is below 1, the input is too small for the backbone, or `candidates` and the backbone
@@ -114,6 +118,10 @@ class SpikingNetwork(nn.Module):
             features *= head_size[0] * head_size[1]
         self.head = nn.Linear(features, VOTERS_PER_CLASS * num_classes, bias=False)
         self.head_neuron = make_neuron()
+        self.spikes = neuron != "ReLU"
+        for module in self.modules():
+            if isinstance(module, SpikeConv2d):
+                module.binary = self.spikes
         self.moments = moments
         if moments == "time_step":
             normalise_stepwise(self, time_steps)
@@ -151,6 +159,10 @@ class SpikingNetwork(nn.Module):
         features_TNF = self.global_pool(spikes).flatten(2)
         voters: Tensor = self.head_neuron(self.head(features_TNF))
         return torch.unflatten(voters, 2, (self.num_classes, VOTERS_PER_CLASS)).mean(3)
+
+    def count_votes(self, votes_TNK: Tensor) -> Tensor:
+        """What decides the class, [N, K]: `vote_counts`, or the sum over time of what ReLU lets through."""
+        return vote_counts(votes_TNK) if self.spikes else votes_TNK.float().sum(0)
 
 
 def firing_rates(votes_TNK: Tensor) -> Tensor:

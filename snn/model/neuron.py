@@ -34,6 +34,8 @@ class SpikingNeuron(nn.Module):
     (Fang et al., ICCV 2021), initially w = -ln(tau - 1). The backward pass replaces ds/dh by the surrogate
     gradient of ATan, (alpha / 2) / (1 + (pi / 2 * alpha * (h - v_threshold)) ** 2) with alpha = 2.
 
+    ReLU is no spiking neuron: it makes the twin of a network, the paper's ANN, of the same architecture.
+
     Args:
         kind: Neuron model.
         v_threshold: Membrane potential at which a neuron fires.
@@ -49,7 +51,9 @@ class SpikingNeuron(nn.Module):
             self.w = nn.Parameter(torch.tensor(-math.log(init_tau - 1.0)))
 
     def forward(self, x_T: Tensor) -> Tensor:
-        """Maps input currents [T, *] to spikes [T, *], 0 or 1 in the input's dtype."""
+        """Maps input currents [T, *] to spikes [T, *], 0 or 1 in the input's dtype; ReLU to activations."""
+        if self.kind == "ReLU":
+            return x_T.relu()
         if x_T.is_cuda:
             return self._spikingjelly_forward(x_T)
         spikes_T: Tensor = _MultiStep.apply(x_T, self.decay(), self.v_threshold)

@@ -41,7 +41,12 @@ class SpikeConv2d(nn.Conv2d):
     Outputs and gradients equal Conv2d's up to rounding. Where the event-driven form does not apply (GPU,
     other dtypes or memory formats, strides, planes too large for a spike's 32 bits, high firing rates,
     gradients disabled, no C compiler), the layer falls back to Conv2d.
+
+    Attributes:
+        binary: Whether its input is spikes; of other input it is a Conv2d.
     """
+
+    binary = True
 
     def forward(self, x: Tensor) -> Tensor:
         if not self._applies(x):
@@ -54,7 +59,8 @@ class SpikeConv2d(nn.Conv2d):
 
     def _applies(self, x: Tensor) -> bool:
         return (
-            torch.is_grad_enabled()
+            self.binary
+            and torch.is_grad_enabled()
             and x.device.type == "cpu"
             and x.dtype == torch.float32
             and self.bias is None

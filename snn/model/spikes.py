@@ -1,4 +1,4 @@
-"""What counts as a spike; spike counts, synaptic operations, energy.
+"""What counts as a spike; counts of spikes and of synaptic operations.
 
 Every binary output counts, per sample and summed over T: those of each spiking neuron (stem, the neurons of
 a block, pooling neurons, all 10 * K voting neurons of the head) and of each max-pool. An identity skip adds
@@ -19,12 +19,8 @@ from torch.utils.hooks import RemovableHandle
 from snn.model.blocks import MaxPool
 from snn.model.neuron import SpikingNeuron
 
-# 45 nm CMOS, 32-bit floating point: one accumulate 0.9 pJ, one multiply-accumulate 4.6 pJ
-# (Horowitz, "Computing's energy problem", ISSCC 2014).
-JOULES_PER_ACCUMULATE = 0.9e-12
-JOULES_PER_MULTIPLY_ACCUMULATE = 4.6e-12
-
-_STEM = "stem.conv"
+STEM = "stem.conv"
+"""Name of the first convolution, whose input is analog."""
 
 
 class SpikeRecord:
@@ -72,10 +68,16 @@ def record_spikes(network: nn.Module, *, gradients: bool = False) -> Iterator[Sp
 def count_into(record: SpikeRecord, network: nn.Module, *, gradients: bool = False) -> list[RemovableHandle]:
     """Makes every forward pass of a counted module write into `record`, until the handles are removed."""
 
+    activations = not gradients and any(
+        m.kind == "ReLU" for m in network.modules() if isinstance(m, SpikingNeuron)
+    )
+
     def hook(name: str) -> Any:
         def count(_module: nn.Module, _inputs: Any, spikes: Tensor) -> None:
             feature_dims = tuple(range(2, spikes.dim()))  # flattening channels-last planes would copy them
             counted = spikes if gradients else spikes.detach()
+            if activations:
+                counted = counted != 0
             record.counts[name] = counted.sum(feature_dims, dtype=torch.float32)
             record.neurons[name] = spikes[0, 0].numel()
 
@@ -101,10 +103,12 @@ class OperationRecord:
 
     Attributes:
         counts: For each convolution and linear layer, by its name, those of each sample, float64 [N].
+        analog: Names of those whose input is no spikes.
     """
 
     def __init__(self) -> None:
         self.counts: dict[str, Tensor] = {}
+        self.analog: set[str] = set()
 
     @property
     def synops(self) -> Tensor:
@@ -113,32 +117,43 @@ class OperationRecord:
         Of the convolutions and linear layers with spike inputs: for each input spike the number of outputs
         it actually reaches (fewer at the border).
         """
-        return torch.stack([counts for name, counts in self.counts.items() if name != _STEM]).sum(0)
+        return torch.stack([counts * (name not in self.analog) for name, counts in self.counts.items()]).sum(
+            0
+        )
 
     @property
     def macs(self) -> Tensor:
-        """Multiply-accumulates of the stem, whose input is analog, [N]; a static image needs them once."""
-        return self.counts[_STEM]
+        """Multiply-accumulates of each sample, [N].
+
+        Of the stem, whose input is analog; a static image needs them once. Of all layers of a network with
+        ReLU.
+        """
+        return torch.stack([self.counts[name] for name in self.analog]).sum(0)
 
 
 @contextmanager
 def record_operations(network: nn.Module) -> Iterator[OperationRecord]:
     """Records the operations of `network` while open; a forward pass overwrites those of the one before."""
     record, num_samples = OperationRecord(), 0
+    spiking = getattr(network, "spikes", True)
 
     def begin(_network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         nonlocal num_samples
         num_samples = inputs[0].shape[0 if inputs[0].dim() == 4 else 1]
         record.counts.clear()
+        record.analog.clear()
 
     def hook(name: str) -> Any:
         def count(module: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             x = inputs[0].detach()
-            if isinstance(module, nn.Linear):
+            if name == STEM or not spiking:
+                record.analog.add(name)
+                each = output.flatten(0, 1) if isinstance(module, nn.Linear) else output
+                operations = torch.full(
+                    (len(each),), float(each[0].numel() * module.weight[0].numel())
+                ).double()
+            elif isinstance(module, nn.Linear):
                 operations = x.sum(2, dtype=torch.float64) * module.out_features
-            elif name == _STEM:
-                fan_in = module.in_channels * module.kernel_size[0] * module.kernel_size[1]
-                operations = torch.full((len(output),), float(output[0].numel() * fan_in)).double()
             else:
                 per_position = x.sum(1, dtype=torch.float64)
                 operations = (per_position * _fan_out(module, x, output)).sum((1, 2))
@@ -155,11 +170,6 @@ def record_operations(network: nn.Module) -> Iterator[OperationRecord]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def energy_joules(*, synops: float, macs: float) -> float:
-    """Estimated energy of one inference in joules, from operations alone (no memory traffic)."""
-    return synops * JOULES_PER_ACCUMULATE + macs * JOULES_PER_MULTIPLY_ACCUMULATE
 
 
 def _fan_out(module: nn.Conv2d, x: Tensor, output: Tensor) -> Tensor:

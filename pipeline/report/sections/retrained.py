@@ -18,6 +18,7 @@ class Retrained:
         rows: All architectures.
         paper_rows: Those measured with the paper's protocol too.
         finalists: The short trainings that chose "best"; None if the search was believed.
+        energy_rows: Those whose energy with memory was estimated.
     """
 
     template: ClassVar[str] = "retrained.html.j2"
@@ -25,10 +26,12 @@ class Retrained:
     rows: tuple[Comparison, ...]
     paper_rows: tuple[Comparison, ...]
     finalists: Finalists | None
+    energy_rows: tuple[Comparison, ...]
 
 
 def retrained(report: Report) -> Retrained:
     """Prepares the comparison of the retrained architectures."""
     rows = report.comparison
     paper_rows = tuple(row for row in rows if row.paper_accuracy)
-    return Retrained(report.stages.retrain.missing, rows, paper_rows, report.finalists)
+    energy_rows = tuple(row for row in rows if row.energy)
+    return Retrained(report.stages.retrain.missing, rows, paper_rows, report.finalists, energy_rows)
