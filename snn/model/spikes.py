@@ -66,11 +66,12 @@ def record_spikes(network: nn.Module, *, gradients: bool = False) -> Iterator[Sp
 
 
 def count_into(record: SpikeRecord, network: nn.Module, *, gradients: bool = False) -> list[RemovableHandle]:
-    """Makes every forward pass of a counted module write into `record`, until the handles are removed."""
+    """Makes every forward pass of a counted module write into `record`, until the handles are removed.
 
-    activations = not gradients and any(
-        m.kind == "ReLU" for m in network.modules() if isinstance(m, SpikingNeuron)
-    )
+    Of a network with ReLU, the activations above 0 count.
+    """
+    neurons = [module for module in network.modules() if isinstance(module, SpikingNeuron)]
+    activations = not gradients and any(neuron.kind == "ReLU" for neuron in neurons)
 
     def hook(name: str) -> Any:
         def count(_module: nn.Module, _inputs: Any, spikes: Tensor) -> None:
@@ -117,9 +118,7 @@ class OperationRecord:
         Of the convolutions and linear layers with spike inputs: for each input spike the number of outputs
         it actually reaches (fewer at the border).
         """
-        return torch.stack([counts * (name not in self.analog) for name, counts in self.counts.items()]).sum(
-            0
-        )
+        return torch.stack([it * (name not in self.analog) for name, it in self.counts.items()]).sum(0)
 
     @property
     def macs(self) -> Tensor:
@@ -149,9 +148,8 @@ def record_operations(network: nn.Module) -> Iterator[OperationRecord]:
             if name == STEM or not spiking:
                 record.analog.add(name)
                 each = output.flatten(0, 1) if isinstance(module, nn.Linear) else output
-                operations = torch.full(
-                    (len(each),), float(each[0].numel() * module.weight[0].numel())
-                ).double()
+                macs = each[0].numel() * module.weight[0].numel()
+                operations = torch.full((len(each),), float(macs), dtype=torch.float64)
             elif isinstance(module, nn.Linear):
                 operations = x.sum(2, dtype=torch.float64) * module.out_features
             else:
