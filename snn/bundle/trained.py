@@ -39,7 +39,7 @@ class Prediction:
         classes: Index of the class with most votes, [N]; the first one in a tie.
         class_names: Name of each of the K classes.
         votes: Spikes of each class's voters over all time steps, [N, K]; at most 10 T each. Of a network with
-            ReLU, what they let through.
+            ReLU, logits.
         spikes: Spikes of each sample, [N]: every binary output of a neuron or max-pool, summed over all time
             steps, from the stem to the voters (the official code's count).
         spikes_per_layer: The same for each counted part, from input to output.

@@ -155,13 +155,15 @@ class SpikingNetwork(nn.Module):
         return spikes
 
     def decide(self, spikes: Tensor) -> Tensor:
-        """Votes [T, N, K]: for each class the mean output of its 10 voting neurons."""
+        """Votes [T, N, K]: for each class the mean output of its 10 voting neurons, or with ReLU mean logits."""
         features_TNF = self.global_pool(spikes).flatten(2)
-        voters: Tensor = self.head_neuron(self.head(features_TNF))
+        voters: Tensor = self.head(features_TNF)
+        if self.spikes:
+            voters = self.head_neuron(voters)
         return torch.unflatten(voters, 2, (self.num_classes, VOTERS_PER_CLASS)).mean(3)
 
     def count_votes(self, votes_TNK: Tensor) -> Tensor:
-        """What decides the class, [N, K]: `vote_counts`, or the sum over time of what ReLU lets through."""
+        """What decides the class, [N, K]: `vote_counts`, or with ReLU the sum of the logits over time."""
         return vote_counts(votes_TNK) if self.spikes else votes_TNK.float().sum(0)
 
 
