@@ -155,7 +155,7 @@ class SpikingNetwork(nn.Module):
         return spikes
 
     def decide(self, spikes: Tensor) -> Tensor:
-        """Votes [T, N, K]: for each class the mean output of its 10 voting neurons, or with ReLU mean logits."""
+        """Votes [T, N, K]: for each class the mean output of its 10 voters (with ReLU, logits)."""
         features_TNF = self.global_pool(spikes).flatten(2)
         voters: Tensor = self.head(features_TNF)
         if self.spikes:
