@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from snn.model.network import VOTERS_PER_CLASS, SpikingNetwork, predictions
 from snn.model.neuron import SURROGATE_ALPHA
-from snn.search_space import Architecture, Pool, SearchedLayer
+from snn.search_space import Architecture, PoolName, SearchedLayer
 
 PLAIN_BATCH_SIZE = 768
 PLAIN_SMALL_BATCH_SIZE = 32
@@ -112,7 +112,7 @@ class PlainPath:
             if isinstance(part, SearchedLayer):
                 x = self._block(module[next(blocks)], x)
             else:
-                x = self._pool(part, module, x)
+                x = self._pool(part.kind, module, x)
         if network.backbone.spiking_global_pool:
             x = self._fire(network.global_pool.neuron1, F.adaptive_avg_pool2d(x, 1))
         voters = self._fire(network.head_neuron, F.linear(x.flatten(1), network.head.weight))
@@ -121,14 +121,16 @@ class PlainPath:
     def _stem_reduction(self, x: Tensor) -> Tensor:
         for name, part in self.network.stem_reduction.items():
             if name.startswith("pool"):
-                x = self._count(F.max_pool2d(x, 2))
+                x = self._pool("strided" if hasattr(part, "conv1") else "max", part, x)
             else:
                 x = self._conv_norm(part, x) if name.startswith("conv") else self._fire(part, x)
         return x
 
-    def _pool(self, pool: Pool, module: Any, x: Tensor) -> Tensor:
-        if pool.kind == "max":
+    def _pool(self, kind: PoolName, module: Any, x: Tensor) -> Tensor:
+        if kind == "max":
             return self._count(F.max_pool2d(x, 2))
+        if kind == "strided":
+            return self._fire(module.neuron1, self._conv_norm(module.conv1, x))
         return self._fire(module.neuron1, F.avg_pool2d(x, 2))
 
     def _block(self, block: Any, x: Tensor) -> Tensor:
