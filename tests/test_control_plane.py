@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.bench import control_plane
-from pipeline.bench.cluster import virtual_cluster
 from pipeline.bench.control_plane import CHART, Load, Point, bench_control_plane
 
 
@@ -35,14 +32,7 @@ def test_targets_are_those_of_constant_speed_and_two_gibibytes() -> None:
 def test_loads_run_through_tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loads = (Load("one by one", 5, "random", 120, 1, 0.1), Load("in groups", 3, "exhaustive", 125, 10, 0.1))
     monkeypatch.setattr(control_plane, "_QUICK_LOADS", loads)
-
-    @contextlib.contextmanager
-    def four_workers(address: str | None) -> Iterator[int]:
-        with virtual_cluster():
-            yield 4
-
-    monkeypatch.setattr(control_plane, "_session", four_workers)
-    result = bench_control_plane(tmp_path, quick=True, address=None)
+    result = bench_control_plane(tmp_path, quick=True, address=None, num_workers=4)
     for load in loads:
         facts = result.facts[load.name]
         points = facts["course"]

@@ -120,13 +120,16 @@ class SleepingTrial(tune.Trainable):
         return {"answers": answers, "busy_seconds": self.seconds, "cpu_seconds": 0.0, "done": True}
 
 
-def bench_control_plane(out: Path, *, quick: bool, address: str | None) -> SectionResult:
+def bench_control_plane(
+    out: Path, *, quick: bool, address: str | None, num_workers: int | None = None
+) -> SectionResult:
     """Runs the loads: evaluations per second, and the driver's memory, CPU time and state as they grow.
 
     Args:
         out: Folder of the chart.
         quick: Short loads.
         address: Cluster to join; None takes 64 virtual CPUs of this machine.
+        num_workers: Workers; None takes as many as there are CPUs.
     """
     courses: dict[str, list[Point]] = {}
     facts: dict[str, Any] = {}
@@ -135,11 +138,11 @@ def bench_control_plane(out: Path, *, quick: bool, address: str | None) -> Secti
         say(f"  {load.num_candidates:,} candidates {load.name}")
         # In a process of its own, whose memory holds nothing of another load.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-            course, sizes, num_workers = alone.submit(_run_alone, load, address).result()
+            course, sizes, used = alone.submit(_run_alone, load, address, num_workers).result()
         courses[load.name] = course
         facts[load.name] = {
             "load": asdict(load),
-            "workers": num_workers,
+            "workers": used,
             "sizes": sizes,
             "course": [asdict(point) for point in course],
         }
@@ -150,10 +153,13 @@ def bench_control_plane(out: Path, *, quick: bool, address: str | None) -> Secti
     return SectionResult(tuple(lines), facts)
 
 
-def _run_alone(load: Load, address: str | None) -> tuple[list[Point], dict[str, int], int]:
+def _run_alone(
+    load: Load, address: str | None, num_workers: int | None
+) -> tuple[list[Point], dict[str, int], int]:
     """What `_run_load` returns, and the number of workers."""
-    with _session(address) as num_workers:
-        return *_run_load(load, num_workers), num_workers
+    with _session(address) as all_workers:
+        used = num_workers or all_workers
+        return *_run_load(load, used), used
 
 
 @contextmanager
