@@ -163,8 +163,8 @@ LIGHT = (
 
 # Ray processes that only answer trials: they start in a second less without torch.
 NO_TORCH = ("pipeline.search.searcher", "pipeline.search.trials", "pipeline.bench.cluster")
-# Texts that look like a module and are none: a key in files that users have.
-NO_MODULES = {"snn.samples"}
+# Texts that look like a module and are none: a key in files that users have; what a README patch adds.
+NO_MODULES = {"snn.samples", "pipeline.algorithms.climbing"}
 
 
 @functools.cache
