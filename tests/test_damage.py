@@ -59,6 +59,7 @@ from pipeline.storage.records import (
 )
 from pipeline.storage.run_folder import RunFolder
 from pipeline.storage.sealed import seal_of
+from pipeline.training.bundle import make_bundle
 from snn.fitness import TimeCourse
 
 FLAGS = [
@@ -80,7 +81,9 @@ def make_finished(folder: Path) -> None:
     best = max(rows, key=lambda row: row.fitness or 0.0)
     run.write_best(SearchResult(best, "exhaustive", -0.08, 100.0, len(rows), 0, len(rows), 2, Cost(9.0, 9.0)))
     for number, (label, text) in enumerate((("best", best.architecture), ("all-SRB_k3", SRB_K3))):
-        run.write_retrained(number, retrain_result(label, text), {"w": torch.arange(9.0)})
+        result = retrain_result(label, text)
+        bundle = make_bundle(CONFIG, run.read_environment(), result)
+        run.write_retrained(number, result, {"w": torch.arange(9.0)}, bundle)
         run.write_curves(number, HISTORY[0])
         run.write_checkpoint(number, b"state")
     finalist = Finalist(best.architecture, best.fitness or 0.0, 0.5, 80.0, 0.5)
