@@ -86,6 +86,7 @@ def test_lost_node_costs_its_trial_only(whole: Search, disturbed: Search) -> Non
     assert disturbed.took_over_from(disturbed.first_to("once"))
 
 
+@pytest.mark.long
 def test_what_a_cluster_cannot_start_is_said(tmp_path: Path) -> None:
     with small_cluster() as (_cluster, address, _second, ours):
         command = [sys.executable, "launch.py", "run", "demo", "--run-dir", str(tmp_path / "run")]

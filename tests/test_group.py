@@ -109,7 +109,7 @@ def test_goes_on_with_another_number_of_workers(training: Training) -> None:
     assert "super-network with 2 workers" in training.said()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_goes_on_without_a_lost_node(tmp_path: Path) -> None:
     training = Training(tmp_path / "run", 1, 2)
     with small_cluster() as (cluster, address, _second, ours):

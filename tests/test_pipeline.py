@@ -135,6 +135,7 @@ def test_interrupted_and_killed_run_ends_with_the_same_table(whole_run: Path, tm
     assert table(run_dir) == table(whole_run)
 
 
+@pytest.mark.long
 def test_killed_training_process_goes_on_from_its_checkpoint(whole_run: Path, tmp_path: Path) -> None:
     driver = start_and_wait_for(tmp_path / "lost", "supernet_checkpoint.pt", 1)
     family = psutil.Process(driver.pid).children(recursive=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 from disturbed import ROOT, Search
-from hosts import why_no_hosts
-from processes import TINY, without_times
+from hosts import Host, why_no_hosts
+from processes import TINY, wait_until, without_times
 from ray_hosts import RayHosts, ray_hosts
 
 from pipeline.storage.names import CONFIG
@@ -85,6 +85,12 @@ def test_host_that_is_switched_off(whole: Search, disturbed: Search, cluster: Ra
     assert disturbed.table() == whole.table()
 
 
+def evaluators(host: Host) -> list[psutil.Process]:
+    """Processes of a host's trial actors."""
+    processes = [psutil.Process(pid) for pid in host.pids()]
+    return [process for process in processes if "ResourceTrainable" in " ".join(process.cmdline())]
+
+
 def test_evaluator_that_is_stopped_is_replaced(whole: Search, disturbed: Search, cluster: RayHosts) -> None:
     config = disturbed.run.read_config()
     (disturbed.run.path / CONFIG).unlink()
@@ -92,8 +98,8 @@ def test_evaluator_that_is_stopped_is_replaced(whole: Search, disturbed: Search,
     disturbed.run.write_config(dataclasses.replace(config, ray=ray))
     disturbed.meets(together=2, delay=0.5)
     driver = start(disturbed, cluster)
-    victim = disturbed.wait_for_evaluations(5)[-1]["pid"]
-    psutil.Process(victim).suspend()
+    wait_until(lambda: len({line["node"] for line in disturbed.evaluated()}) == 2)
+    evaluators(cluster.workers[0])[0].suspend()
     errors = disturbed.finish(driver)
     assert "an evaluator has not answered for" in errors
     assert disturbed.table() == whole.table()

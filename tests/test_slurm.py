@@ -210,6 +210,7 @@ def test_nothing_is_left_when_the_job_has_ended(lab: Slurm, interrupted: Job) ->
     assert not list((lab.home / ".autosnn").iterdir())
 
 
+@pytest.mark.long
 def test_failed_job_keeps_its_status_and_is_not_queued_again(lab: Slurm, tmp_path: Path) -> None:
     config = named_config("cifar10_small")
     config = dataclasses.replace(
@@ -222,6 +223,7 @@ def test_failed_job_keeps_its_status_and_is_not_queued_again(lab: Slurm, tmp_pat
     assert "nowhere" in log_of(script, job)
 
 
+@pytest.mark.long
 def test_cancelled_job_is_not_queued_again_and_keeps_what_it_did(lab: Slurm, tmp_path: Path) -> None:
     script = write_project(tmp_path / "project", tiny_config())
     run = RunFolder(script.parent / "runs" / "demo")
