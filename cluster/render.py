@@ -10,13 +10,12 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from cluster.machines import Machine, smallest_machine
 from pipeline.config.flags import flags_of
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
 from snn.datasets import DATASETS
+from snn.templates import text_templates
 
 Place = Literal["aws", "gcp", "kuberay", "slurm", "sky"]
 
@@ -138,14 +137,7 @@ def render(place: Place, run: ClusterRun) -> str:
     Raises:
         ValueError: The settings do not fit the place.
     """
-    environment = Environment(
-        loader=PackageLoader("cluster"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
+    environment = text_templates("cluster")
     return environment.get_template(TEMPLATES[place]).render(run=run, version=version)
 
 

@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "snn.options": set(),
     "snn.json_values": set(),
     "snn.object_files": set(),
+    "snn.templates": set(),
     "snn.description": {"snn.options", "snn.search_space"},
     "snn.datasets": set(),
     "snn.user_cache": set(),
@@ -76,7 +77,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         "snn.data",
         "snn.data.camera",
     },
-    "snn.export": {"snn.bundle", "snn.engines", "snn.kernels", "snn.model", "snn.search_space"},
+    "snn.export": {
+        "snn.templates",
+        "snn.bundle",
+        "snn.engines",
+        "snn.kernels",
+        "snn.model",
+        "snn.search_space",
+    },
     "pipeline.formats": set(),
     "pipeline.algorithms": set(),
     "pipeline.config": {"pipeline.algorithms"},
@@ -130,14 +138,14 @@ MAY_IMPORT |= {
     },
     "cluster": {
         "pipeline.config", "pipeline.storage", "pipeline.console", "pipeline.ray", "pipeline.node_facts",
-        "pipeline.node_check", "snn.datasets", "cluster.check",
+        "pipeline.node_check", "snn.datasets", "snn.templates", "cluster.check",
     },
     "cluster.check": set(),
 }  # fmt: skip
 # Rooms of `snn` that need no torch; every room of `pipeline` may import them.
 LIGHT_SNN = {
-    "snn.options", "snn.json_values", "snn.object_files", "snn.description", "snn.datasets",
-    "snn.search_space", "snn.fitness", "snn.energy",
+    "snn.options", "snn.json_values", "snn.object_files", "snn.templates", "snn.description",
+    "snn.datasets", "snn.search_space", "snn.fitness", "snn.energy",
 }  # fmt: skip
 # Rooms of `pipeline` that work on tensors and so on the rest of `snn` too.
 ON_TENSORS = {

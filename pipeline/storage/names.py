@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from snn.description import CARD, DESCRIPTION, WEIGHTS
+
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 CLUSTER = "cluster.json"
@@ -41,17 +43,17 @@ def metrics_of(number: int) -> str:
 
 def weights_of(number: int) -> str:
     """The weights of a retrained network."""
-    return f"{RETRAINED}/{number}/weights.safetensors"
+    return f"{RETRAINED}/{number}/{WEIGHTS}"
 
 
 def description_of(number: int) -> str:
     """What makes the folder of a retrained network a bundle: how it is built and used (`snn.bundle`)."""
-    return f"{RETRAINED}/{number}/network.json"
+    return f"{RETRAINED}/{number}/{DESCRIPTION}"
 
 
 def card_of(number: int) -> str:
     """The model card of a retrained network."""
-    return f"{RETRAINED}/{number}/README.md"
+    return f"{RETRAINED}/{number}/{CARD}"
 
 
 def checkpoint_of(number: int | None) -> str:
@@ -81,9 +83,9 @@ FILES = (
     REPLAY,
     FIDELITY,
     f"{RETRAINED}/*/metrics.json",
-    f"{RETRAINED}/*/weights.safetensors",
-    f"{RETRAINED}/*/network.json",
-    f"{RETRAINED}/*/README.md",
+    f"{RETRAINED}/*/{WEIGHTS}",
+    f"{RETRAINED}/*/{DESCRIPTION}",
+    f"{RETRAINED}/*/{CARD}",
     f"{RETRAINED}/*/checkpoint.pt",
     f"{CURVES}/*/*",
     REPORT_JSON,

@@ -7,7 +7,6 @@ import math
 from functools import cache
 
 from jinja2 import Environment as Templates
-from jinja2 import PackageLoader, StrictUndefined
 
 from pipeline import formats
 from pipeline.config.tree import Config
@@ -16,6 +15,7 @@ from pipeline.storage.records import Environment, RetrainResult
 from snn.datasets import Dataset, EventDataset, look_up_dataset
 from snn.description import FORMAT, Bundle, Description, EventInput, ImageInput, Origin, Structure
 from snn.search_space import Architecture, stem_for_size
+from snn.templates import text_templates
 
 
 def make_bundle(config: Config, environment: Environment, result: RetrainResult) -> Bundle:
@@ -99,13 +99,6 @@ def _card(config: Config, description: Description, result: RetrainResult) -> st
 
 @cache
 def _templates() -> Templates:
-    templates = Templates(
-        loader=PackageLoader("pipeline.training"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown
-    )
+    templates = text_templates("pipeline.training")
     templates.filters |= {name: getattr(formats, name) for name in ("count", "percent", "energy", "large")}
     return templates

@@ -14,18 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snn.data.camera.frames import clean_events, cut_windows, frames_from_events, to_network_input
+from snn.data.camera.frames import frames_from_events, to_network_input, windows_of
 from snn.data.camera.recordings import EVENT_DTYPE, Events, read_recording
+from snn.data.image_decoding import fitted
 from snn.data.images import normalise_images
 from snn.description import Description, EventInput
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Picture = "str | PathLike[str] | NDArray[np.uint8] | Image"
-"""A file, an array [H, W] or [H, W, C] of RGB values, or a Pillow image."""
-Recording = "str | PathLike[str] | Events"
-"""A file, or events with the fields x, y, t (in us) and p."""
 
 
 def prepare(description: Description, samples: Any) -> Tensor:
@@ -79,7 +75,7 @@ def _is_recording(value: Any) -> bool:
 
 def _pixels(picture: Any, input_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """A picture as uint8 [C, H, W] of the network's size."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     channels, height, width = input_shape
     if isinstance(picture, np.ndarray):
@@ -93,10 +89,7 @@ def _pixels(picture: Any, input_shape: tuple[int, int, int]) -> NDArray[np.uint8
         image = _open(Path(picture))
     else:
         image = picture
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image)
+    pixels = np.asarray(fitted(image.convert("L" if channels == 1 else "RGB"), width, height))
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
@@ -127,8 +120,7 @@ def _frames(settings: EventInput, recording: Any) -> NDArray[np.uint8]:
     if len(events) == 0 or events["x"].max() >= width or events["y"].max() >= height:
         found = "no events" if len(events) == 0 else "events beyond it"
         raise ValueError(f"{name} must hold events of a sensor of {width} x {height} pixels, got {found}.")
-    events = clean_events(events, sensor_size=settings.sensor_size, settings=settings.frames)
-    windows = cut_windows(events, settings.frames.window_ms)
+    windows = windows_of(events, sensor_size=settings.sensor_size, settings=settings.frames)
     if not windows:
         raise ValueError(
             f"{name} yields no sample: it is shorter than {settings.frames.window_ms:g} ms, or all its "

@@ -13,10 +13,13 @@ from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """Images [N, C, H, W] and labels [N]."""
@@ -137,6 +140,15 @@ def _space(shape: tuple[int, ...], scratch: Path) -> NDArray[np.uint8]:
         return np.memmap(file, np.uint8, "r+", shape=shape)
 
 
+def fitted(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The image resized and centre-cropped; itself if it has this size."""
+    from PIL import Image, ImageOps
+
+    if image.size == (width, height):
+        return image
+    return ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+
+
 def check_label(value: Any, num_classes: int, origin: str) -> int:
     """The label as an integer.
 
@@ -158,7 +170,7 @@ def damaged_file(file: Path, error: Exception | str) -> ValueError:
 
 
 def _decode(encoded: Path | IO[bytes], side: int, origin: str, *, fit: bool) -> NDArray[np.uint8]:
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         if isinstance(encoded, Path) and not encoded.is_file():  # opening a pipe would wait for ever
@@ -168,8 +180,7 @@ def _decode(encoded: Path | IO[bytes], side: int, origin: str, *, fit: bool) -> 
             if size == (side, side):  # known from the header: a larger one is not decoded
                 pixels_HWC = np.asarray(image.convert("RGB"))
             elif fit:
-                fitted = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BILINEAR)
-                pixels_HWC = np.asarray(fitted)
+                pixels_HWC = np.asarray(fitted(image.convert("RGB"), side, side))
     except Exception as error:  # Pillow raises errors of any kind for broken images
         raise ValueError(f"The image of {origin} cannot be decoded ({error}). Fetch it again.") from error
     if pixels_HWC is None:

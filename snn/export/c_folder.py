@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from numpy.typing import NDArray
 
 from snn.bundle.inputs import to_inputs
@@ -21,6 +21,7 @@ from snn.kernels.layout import LANES, Connection, Layer
 from snn.kernels.library import SOURCE
 from snn.model.network import VOTERS_PER_CLASS
 from snn.search_space import SearchedLayer
+from snn.templates import text_templates
 
 _FILES = Path(__file__).with_name("c")
 _NUMBERS_PER_LINE = 6
@@ -211,14 +212,7 @@ def _float(value: float) -> str:
 
 @cache
 def _templates() -> Environment:
-    templates = Environment(
-        loader=PackageLoader("snn.export", "c"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # C
-    )
+    templates = text_templates("snn.export", "c")
     templates.filters["c_string"] = json.dumps
     templates.filters["floats"] = lambda values: "{" + ", ".join(map(_float, values)) + "}"
     return templates

@@ -74,6 +74,12 @@ def cut_windows(events: Events, window_ms: float) -> list[Events]:
     return [events[start:end] for start, end in zip(starts, ends, strict=True) if window_of[start] < complete]
 
 
+def windows_of(events: Events, *, sensor_size: tuple[int, int], settings: FrameSettings) -> list[Events]:
+    """The events of each sample that a recording yields: sorted, denoised, cropped and cut."""
+    cleaned = clean_events(events, sensor_size=sensor_size, settings=settings)
+    return cut_windows(cleaned, settings.window_ms)
+
+
 def bin_edges(t: NDArray[np.int64], settings: FrameSettings) -> NDArray[np.int64]:
     """Boundaries of the frames: frame i holds the events edges[i] to edges[i + 1] - 1.
 

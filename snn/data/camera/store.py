@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from snn.data.camera.frames import clean_events, cut_windows, frame_shape, frames_from_events
+from snn.data.camera.frames import frame_shape, frames_from_events, windows_of
 from snn.data.camera.recordings import Events
 from snn.data.samples import LabelledSamples
 from snn.options import FrameSettings
@@ -59,8 +59,7 @@ class FrameStore:
 
     def windows(self, events: Events) -> list[Events]:
         """The events of each sample that a recording yields: sorted, denoised, cropped and cut."""
-        cleaned = clean_events(events, sensor_size=self._sensor_size, settings=self._settings)
-        return cut_windows(cleaned, self._settings.window_ms)
+        return windows_of(events, sensor_size=self._sensor_size, settings=self._settings)
 
     def add(self, windows: list[Events], label: int, group: int) -> None:
         """Stores the frames of the windows of a recording.
