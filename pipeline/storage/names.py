@@ -20,6 +20,7 @@ FINALISTS = "finalists.json"
 REPLAY = "replay.json"
 FIDELITY = "fidelity.json"
 RETRAINED = "retrained"
+METRICS = "metrics.json"
 CURVES = "tensorboard"
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
@@ -38,7 +39,7 @@ SAY_THEIR_SETTINGS = (
 
 def metrics_of(number: int) -> str:
     """The results of a retrained network."""
-    return f"{RETRAINED}/{number}/metrics.json"
+    return f"{RETRAINED}/{number}/{METRICS}"
 
 
 def weights_of(number: int) -> str:
@@ -82,7 +83,7 @@ FILES = (
     FINALISTS,
     REPLAY,
     FIDELITY,
-    f"{RETRAINED}/*/metrics.json",
+    f"{RETRAINED}/*/{METRICS}",
     f"{RETRAINED}/*/{WEIGHTS}",
     f"{RETRAINED}/*/{DESCRIPTION}",
     f"{RETRAINED}/*/{CARD}",

@@ -277,7 +277,7 @@ class RunFolder(SettingsFolder):
     def retrained_numbers(self) -> list[int]:
         """Numbers of the networks whose retraining is finished."""
         parts = [name.split("/") for name in self.files.list(names.RETRAINED)]
-        return sorted(int(part[1]) for part in parts if part[2:] == ["metrics.json"] and part[1].isdecimal())
+        return sorted(int(part[1]) for part in parts if part[2:] == [names.METRICS] and part[1].isdecimal())
 
     def write_replay(self, results: Sequence[ReplayResult]) -> None:
         self._write(names.REPLAY, _Replay(tuple(results)))
