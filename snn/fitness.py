@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from snn.part_values import PartValues
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,12 @@ class Evaluation:
     num_samples: int
     synops: float | None = None
     macs: float | None = None
-    spikes_per_layer: dict[str, float] = field(default_factory=dict)
-    firing_rate_per_layer: dict[str, float] = field(default_factory=dict)
+    spikes_per_layer: Mapping[str, float] = field(default_factory=dict)
+    firing_rate_per_layer: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("spikes_per_layer", "firing_rate_per_layer"):
+            object.__setattr__(self, name, PartValues(getattr(self, name)))
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,17 @@ def aedat_bytes(events: Events = EVENTS) -> bytes:
     return header + b"".join([*words[:2], special, *words[2:]])
 
 
+def davis_bytes(events: Events = EVENTS, chip: str = "Davis346red") -> bytes:
+    """A recording of a DAVIS of 346 x 260 pixels, with a trigger and a picture sample among them."""
+    header = b"#!AER-DAT2.0\r\n# AEChip: eu.seebetter.ini.chips.davis." + chip.encode() + b"\r\n"
+    words = [
+        struct.pack(">II", (259 - y) << 22 | (345 - x) << 12 | p << 11, t)
+        for x, y, t, p in columns("xytp", events).tolist()
+    ]
+    others = [struct.pack(">II", address, 1500) for address in (1 << 10, 1 << 31 | 77 << 12 | 3)]
+    return header + b"".join([*words[:2], *others, *words[2:]])
+
+
 def evt2_bytes(events: Events = EVENTS) -> bytes:
     """Words of 32 bits: 0x8 and bits 6 to 33 of the time, or polarity, bits 0 to 5 of the time, x and y."""
     words, high = [], -1
@@ -130,6 +141,7 @@ def write_h5_array(path: Path) -> None:
 WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "bin": ("bin", lambda path: path.write_bytes(bin_bytes())),
     "aedat": ("aedat", lambda path: path.write_bytes(aedat_bytes())),
+    "aedat davis": ("aedat", lambda path: path.write_bytes(davis_bytes())),
     "aedat4": ("aedat4", lambda path: path.write_bytes(aedat4_bytes())),
     "aedat4 lz4": ("aedat4", lambda path: path.write_bytes(aedat4_bytes(1))),
     "aedat4 zstd": ("aedat4", lambda path: path.write_bytes(aedat4_bytes(4))),

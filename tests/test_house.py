@@ -58,7 +58,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "snn.datasets": set(),
     "snn.user_cache": set(),
     "snn.search_space": set(),
-    "snn.fitness": set(),
+    "snn.part_values": set(),
+    "snn.fitness": {"snn.part_values"},
     "snn.energy": set(),
     "snn.kernels": {"snn.user_cache"},
     "snn.model": {"snn.options", "snn.search_space", "snn.fitness", "snn.energy", "snn.kernels"},
@@ -145,7 +146,7 @@ MAY_IMPORT |= {
 # Rooms of `snn` that need no torch; every room of `pipeline` may import them.
 LIGHT_SNN = {
     "snn.options", "snn.json_values", "snn.object_files", "snn.templates", "snn.description",
-    "snn.datasets", "snn.search_space", "snn.fitness", "snn.energy",
+    "snn.datasets", "snn.search_space", "snn.fitness", "snn.energy", "snn.part_values",
 }  # fmt: skip
 # Rooms of `pipeline` that work on tensors and so on the rest of `snn` too.
 ON_TENSORS = {

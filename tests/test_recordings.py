@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from recording_files import EVENTS, WRITERS, aedat4_bytes, bin_bytes, columns, write_in_ms
+from recording_files import EVENTS, WRITERS, aedat4_bytes, bin_bytes, columns, davis_bytes, write_in_ms
 from scipy.io import loadmat, savemat
 
 from snn.data.camera.recordings import (
@@ -76,6 +76,8 @@ def test_error_for_noise_instead_of_a_recording_names_it(tmp_path: Path, suffix:
         (b"#!AER-DAT2.0\r\n# cut off", "it ends inside its header"),
         (b"#!AER-DAT2.0\r\n" + bytes(12), "12 bytes of events are not a multiple of 8 bytes"),
         (b"#!AER-DAT2.0\r\n\xff" + bytes(7), "more than 16 bits, so it is not of a DVS128"),
+        (davis_bytes(chip="Davis641"), "it is of the camera Davis641; known are the DVS128 and the DAVIS of"),
+        (davis_bytes(chip="DAVIS240C"), "it has events outside the 240x180 pixels of its camera"),
     ],
 )
 def test_error_for_an_unreadable_aedat_gives_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:

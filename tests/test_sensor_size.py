@@ -13,6 +13,7 @@ import pytest
 from data_files import load_recordings, make_recording, write_recording, write_recordings
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recording_files import aedat4_bytes, aedat_bytes, davis_bytes
 
 from snn.data.camera.load import load_events
 from snn.data.camera.measure import KNOWN_SENSORS, measure_sensor
@@ -113,6 +114,26 @@ def test_outliers_are_left_out_counted_and_listed(tmp_path: Path, caplog: pytest
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path / 'damaged'}: {sensor} {outliers}"
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "size", "sensor"),
+    [
+        (davis_bytes(), (346, 260), "that of the camera that the AEDAT 2.0 files name"),
+        (aedat_bytes(), (128, 128), "that of the camera that the AEDAT 2.0 files name"),
+        (aedat4_bytes(), (34, 31), "measured from all recordings, training and test"),
+    ],
+)
+def test_camera_that_its_recordings_name_is_the_sensor(
+    tmp_path: Path, content: bytes, size: tuple[int, int], sensor: str
+) -> None:
+    suffix = "aedat" if content.startswith(b"#!AER-DAT2.0") else "aedat4"
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / f"0.{suffix}").write_bytes(content)
+    samples = load_recordings(tmp_path)
+    assert samples.samples.shape[-2:] == size[::-1]
+    assert samples.notes[1] == f"Sensor: {size[0]} x {size[1]} pixels, {sensor}."
 
 
 def test_stated_sensor_keeps_its_meaning(tmp_path: Path) -> None:

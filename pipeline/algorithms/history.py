@@ -9,6 +9,7 @@ from typing import Any, Self
 from pipeline.algorithms.remaining import RemainingIndices
 from pipeline.algorithms.settings import SearchSettings
 from snn.fitness import Evaluation, spike_aware_fitness
+from snn.json_values import to_json
 from snn.search_space import Architecture, SearchSpace
 
 # Ascending keys are a ranking: whether above the spike budget, -fitness (0 above it), spikes, id.
@@ -168,7 +169,7 @@ class History:
             "candidates": [
                 [c.id, c.generation, str(c.architecture), list(c.parents)] for c in self.candidates
             ],
-            "results": {str(i): result and result.__dict__ for i, result in self.results.items()},
+            "results": {str(i): result and to_json(result) for i, result in self.results.items()},
         }
 
     @classmethod

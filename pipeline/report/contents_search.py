@@ -5,6 +5,7 @@ Units and missing values are as in `pipeline.report.contents`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.analysis.exact import LambdaInterval, Optimum
@@ -38,8 +39,8 @@ class ChosenCandidate:
     fitness: float | None
     firing_rate: float | None
     num_samples: int
-    spikes_per_layer: dict[str, float]
-    firing_rate_per_layer: dict[str, float]
+    spikes_per_layer: Mapping[str, float]
+    firing_rate_per_layer: Mapping[str, float]
     error: str
     worker: str
     seconds: float

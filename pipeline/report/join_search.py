@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.analysis.exact import (
     best_within,
@@ -172,7 +172,7 @@ def _network(config: Config, row: EvaluationRow) -> tuple[Part, ...]:
 
 
 def _parts(
-    config: Config, architecture: str, spikes_per_layer: dict[str, float]
+    config: Config, architecture: str, spikes_per_layer: Mapping[str, float]
 ) -> list[tuple[str, str, int | None]]:
     """Name, block and output channels of each part."""
     backbone = config.network.make_backbone("image")

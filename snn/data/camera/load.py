@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from snn.data.camera.aedat import aedat_sensor
 from snn.data.camera.files import Recordings, download_recordings, find_recordings
 from snn.data.camera.measure import measure_sensor
 from snn.data.camera.problems import Problems
@@ -56,8 +57,8 @@ def load_events(
         root: The folder above the data set's folder, or that folder itself.
         settings: How recordings become samples.
         download: Download missing recordings into `root` through tonic, if it has the data set.
-        sensor_size: (W, H) in pixels; for "recordings" only. None takes 128 x 128 if all files are AEDAT
-            2.0, else it is measured from all events, training and test (`measure_sensor`).
+        sensor_size: (W, H) in pixels; for "recordings" only. None takes that of the camera if all files are
+            AEDAT 2.0 of one, else it is measured from all events, training and test (`measure_sensor`).
 
     Returns:
         Samples; the group of each is the index of its recording within the split, so the windows of one
@@ -121,9 +122,19 @@ def _check_sensor_size(size: tuple[int, int] | None) -> None:
 def _own_sensor(sources: Iterable[Recordings], stated: tuple[int, int] | None) -> _Sensor:
     if stated is not None:
         return _Sensor(stated, "as data.sensor_size says")
-    if all(file.suffix == ".aedat" for source in sources for file in source.files):
-        return _Sensor((128, 128), "that of the DVS128, as all files are AEDAT 2.0")
+    files = [file for source in sources for file in source.files]
+    if all(file.suffix == ".aedat" for file in files) and len(sizes := _named_sensors(files)) == 1:
+        return _Sensor(sizes.pop(), "that of the camera that the AEDAT 2.0 files name")
     return _Sensor(None, "measured from all recordings, training and test", is_measured=True)
+
+
+def _named_sensors(files: Iterable[Path]) -> set[tuple[int, int]]:
+    """Sizes of the sensors that AEDAT 2.0 recordings name; those that cannot be read are reported later."""
+    sizes = set()
+    for file in files:
+        with suppress(ValueError, OSError):
+            sizes.add(aedat_sensor(file))
+    return sizes
 
 
 def _measured(sensor: _Sensor, sources: Iterable[Recordings]) -> _Sensor:

@@ -22,7 +22,7 @@ EVENT_DTYPE = np.dtype([("x", np.int16), ("y", np.int16), ("t", np.int64), ("p",
 Events = NDArray[np.void]  # [number of events] of EVENT_DTYPE
 
 FORMS = {
-    "aedat": "AEDAT 2.0 of a DVS128",
+    "aedat": "AEDAT 2.0 of a DVS128 or DAVIS",
     "aedat4": "AEDAT 4.0",
     "raw": "Prophesee's EVT 2.0 or 3.0",
     "dat": "Prophesee's DAT",
