@@ -8,11 +8,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hosts import Network, network, why_no_hosts
 from objectstore import BUCKET, Store, object_store
 from processes import TINY, kill_family, wait_until, without_times
 
+import snn
 from pipeline.storage.files import Files, read_bytes
 from pipeline.storage.names import EVALUATION_PARTS, SUPERNET_WEIGHTS
 from pipeline.storage.run_folder import RunFolder
@@ -124,6 +126,9 @@ def test_killed_run_resumes_on_another_host_with_nothing_but_its_uri(
         host.run(command("report", location), {**store.environment, **own})
     assert kept and kept <= {row.architecture for row in run.read_evaluations()}
     assert_same(run, whole)
+    pictures = list(np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8))
+    spikes = [snn.load(f"{it}/retrained/0").predict(pictures).spikes for it in (location, whole)]
+    assert spikes[0].any() and (spikes[0] == spikes[1]).all()
     secret = store.environment["AWS_SECRET_ACCESS_KEY"].encode()
     assert not [name for name in run.files.list("") if secret in read_bytes(run.files, name)]
 

@@ -16,7 +16,9 @@ import pytest
 import torch
 from processes import TINY, kill_family, without_times
 
+import snn
 from pipeline.config.named import named_config
+from pipeline.data import load_data
 from pipeline.run import run_import
 from pipeline.storage.names import REPORT_HTML, SUPERNET_CHECKPOINT
 from pipeline.storage.run_folder import RunFolder
@@ -65,6 +67,19 @@ def test_run_folder_holds_every_stage(whole_run: Path) -> None:
     html = (run.path / REPORT_HTML).read_text()
     assert len(html) < 6_000_000 and "http://" not in html.replace("http://www.w3.org", "")[:2000]
     assert not list(whole_run.rglob("*.tmp"))
+
+
+def test_bundle_predicts_exactly_what_the_run_reports(whole_run: Path) -> None:
+    run = RunFolder(whole_run)
+    data, reported = load_data(run.read_config()), run.read_retrained(0).test
+    measured = data.test_set().indices
+    pictures = list(data.test.samples[measured].transpose(0, 2, 3, 1))
+    predicted = snn.load(whole_run / "retrained" / "0").predict(pictures)
+    assert (predicted.classes == data.test.labels[measured]).mean() == reported.accuracy
+    assert predicted.spikes.mean() == pytest.approx(reported.spikes, rel=1e-12)
+    assert (predicted.synops.mean(), predicted.macs.mean()) == (reported.synops, reported.macs)
+    for part, spikes in predicted.spikes_per_layer.items():
+        assert spikes.mean() == pytest.approx(reported.spikes_per_layer[part], rel=1e-12)
 
 
 def test_same_seed_gives_the_same_run_with_another_number_of_workers(whole_run: Path, tmp_path: Path) -> None:
