@@ -46,7 +46,7 @@ class Run:
     """Only measure speeds and say what the run would take: hours, dollars (--budget.prices), disk."""
 
     def run(self) -> None:
-        from pipeline.run import run_all
+        from pipeline.finished import say_if_finished
         from pipeline.storage.location import join
         from pipeline.storage.run_folder import RunFolder
 
@@ -56,7 +56,9 @@ class Run:
             from pipeline.dry_run import dry_run
 
             dry_run(RunFolder(location), self.settings.here())
-        else:
+        elif supernet or not say_if_finished(RunFolder(location), self.settings.here()):
+            from pipeline.run import run_all
+
             run_all(RunFolder(location), self.settings.here(), supernet)
 
 
@@ -125,8 +127,8 @@ class Evaluate:
     data_root: DataRoot = None
 
     def run(self) -> None:
-        from pipeline.run import evaluate
         from pipeline.storage.run_folder import RunFolder
+        from pipeline.use.evaluate import evaluate
 
         folder = RunFolder(self.run_dir)
         evaluate(folder, folder.read_config().here(self.data_root), self.architecture)

@@ -19,13 +19,13 @@ from pipeline.config.budget import ANY_NODE
 from pipeline.config.tree import Config
 from pipeline.console import say
 from pipeline.data import RunData, load_data
+from pipeline.finished import planned_networks
 from pipeline.formats import duration
 from pipeline.networks import make_network
 from pipeline.search.check import check_search
 from pipeline.search.engine import choose_search_engine, load_search_engine
 from pipeline.storage.location import is_uri
 from pipeline.storage.run_folder import RunFolder
-from pipeline.training.retrain import planned_networks
 from snn.engines.engine import pack_weights
 from snn.engines.trie import evaluate_architectures
 from snn.model.network import SpikingNetwork, num_parameters

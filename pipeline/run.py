@@ -15,20 +15,19 @@ from pipeline.console import say
 from pipeline.data import load_data
 from pipeline.driving import driving
 from pipeline.environment import describe_environment, list_changes
+from pipeline.finished import TITLES, is_finished, say_report, skipped
 from pipeline.formats import duration, percent
-from pipeline.networks import load_supernet
 from pipeline.node_check import check_nodes
 from pipeline.ray.course import recorded_cluster
-from pipeline.ray.ledger import ledger, ledger_lines
+from pipeline.ray.ledger import ledger
 from pipeline.ray.session import Resources, ray_session
 from pipeline.ray.waiting import Waiting, refuse_what_no_node_has
 from pipeline.report.join import write_report
 from pipeline.search.check import check_search
 from pipeline.search.stage import search
-from pipeline.storage.names import REPORT_HTML
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.group import Group
-from pipeline.training.retrain import retrain, unfinished_networks
+from pipeline.training.retrain import retrain
 from pipeline.training.supernet import read_checkpoint, reuse_supernet, train_supernet, write_imported
 
 
@@ -111,29 +110,30 @@ class Stage:
     """A stage of a run.
 
     Attributes:
-        name: What it is.
-        title: Its line on the terminal.
-        finished: Whether all its results exist; raises if one of them is damaged.
+        name: Its command.
+        called: What it is called in the ledger.
         needs: What one of its tasks needs on a node.
         run: Runs it on the resources of the cluster.
-        skipped: Why a run of these settings goes without it; empty if it does not.
     """
 
     name: str
-    title: str
-    finished: Callable[[RunFolder, Config], bool]
+    called: str
     needs: Callable[[Config, Resources], Waiting]
     run: Callable[[RunFolder, Config, Resources], None]
-    skipped: Callable[[Config], str] = lambda _: ""
+
+    @property
+    def title(self) -> str:
+        """Its line on the terminal."""
+        return TITLES[self.name]
 
 
 def _run_stages(stages: Sequence[Stage], run: RunFolder, config: Config) -> None:
     """Runs stages in order on one Ray, which is not started if all of them are finished."""
     for stage in stages:
-        if reason := stage.skipped(config):
+        if reason := skipped(config).get(stage.name):
             say(f"{stage.title}: skipped, as {reason}")
-    stages = [stage for stage in stages if not stage.skipped(config)]
-    if all(stage.finished(run, config) for stage in stages):
+    stages = [stage for stage in stages if stage.name not in skipped(config)]
+    if all(is_finished(stage.name, run, config) for stage in stages):
         for stage in stages:
             say(f"{stage.title}: already finished")
         return
@@ -144,15 +144,15 @@ def _run_stages(stages: Sequence[Stage], run: RunFolder, config: Config) -> None
         if config.ray.address is not None:
             check_nodes(config)
         if resources.grows:
-            unfinished = [stage for stage in stages if not stage.finished(run, config)]
+            unfinished = [stage for stage in stages if not is_finished(stage.name, run, config)]
             refuse_what_no_node_has(stage.needs(config, resources) for stage in unfinished)
         if not run.has_best():
             check_search(config, load_data(config), "cuda" if resources.gpus_per_worker else "cpu")
         for stage in stages:
-            finished = stage.finished(run, config)
+            finished = is_finished(stage.name, run, config)
             say(f"{stage.title}: already finished" if finished else stage.title)
             if not finished:
-                costs.enter(stage.name)
+                costs.enter(stage.called)
                 stage.run(run, config, resources)
 
 
@@ -188,26 +188,22 @@ def _retrain(run: RunFolder, config: Config, resources: Resources) -> None:
 
 STAGES: dict[str, Stage] = {
     "train-supernet": Stage(
+        "train-supernet",
         "super-network",
-        "1/3 super-network",
-        lambda run, _: run.has_supernet(),
         lambda config, resources: Group.of_supernet(config, resources).waiting(),
         _train,
-        lambda config: "" if config.search.needs_supernet else f"search.scoring is {config.search.scoring}",
     ),
     "search": Stage(
         "search",
-        "2/3 search",
-        lambda run, _: run.has_best(),
+        "search",
         lambda config, resources: Waiting(
             "a trial actor", config.threads_per_worker, resources.gpus_per_worker
         ),
         _search,
     ),
     "retrain": Stage(
+        "retrain",
         "retraining",
-        "3/3 retraining",
-        lambda run, config: not unfinished_networks(run, config),
         lambda config, resources: Group.of_child(config, resources).waiting(),
         _retrain,
     ),
@@ -236,9 +232,7 @@ def run_transfer(source: RunFolder, text: str, run: RunFolder, config: Config) -
 def run_report(run: RunFolder) -> None:
     """Joins what is finished into the report."""
     write_report(run)
-    for line in ledger_lines(*run.read_ledger()):
-        say(line)
-    say(f"report: {run.shown(REPORT_HTML)}")
+    say_report(run)
 
 
 def run_import(run: RunFolder, config: Config, checkpoint: Path) -> None:
@@ -260,44 +254,3 @@ def run_import(run: RunFolder, config: Config, checkpoint: Path) -> None:
         f"spikes_reference {result.spikes_reference:,.0f} (measured on D_val)\n"
         f"continue with: python launch.py search {run}"
     )
-
-
-def evaluate(run: RunFolder, config: Config, text: str) -> None:
-    """Scores one architecture with the super-network's weights on D_val and prints the results.
-
-    Raises:
-        ValueError: The text is not an architecture of this backbone, or the weights are damaged.
-        FileNotFoundError: The run has no super-network yet.
-    """
-    from pipeline.evaluate import evaluate_with_operations
-    from snn.energy import operations_joules
-    from snn.fitness import spike_aware_fitness
-
-    architecture = config.network.parse_architecture(text)
-    config.network.search_space().index(architecture)  # raises unless the super-network has its blocks
-    if not config.search.needs_supernet:
-        raise ValueError(
-            f"Run '{run}' has no super-network to evaluate with, as its search.scoring is "
-            f"'{config.search.scoring}'; its table holds what was measured."
-        )
-    supernet = run.read_supernet()
-    data = load_data(config)
-    network = load_supernet(run, config.network, data)
-    result = evaluate_with_operations(network, architecture, data.search_val(), config, torch.device("cpu"))
-    fitness = spike_aware_fitness(
-        result.accuracy,
-        result.spikes,
-        spikes_reference=supernet.spikes_reference,
-        spike_exponent=config.search.spike_exponent,
-    )
-    synops, macs = result.synops or 0.0, result.macs or 0.0
-    say(f"architecture  {architecture}")
-    say(
-        f"accuracy      {percent(result.accuracy)} of {result.num_samples:,} D_val samples, inherited weights"
-    )
-    say(f"spikes        {result.spikes:,.0f} per sample, firing rate {result.firing_rate:.4f}")
-    say(f"fitness       {fitness:.4f} (spike_exponent {config.search.spike_exponent})")
-    say(f"operations    {synops:,.0f} SynOps, {macs:,.0f} MACs per sample")
-    say(f"energy        {1e6 * operations_joules(synops=synops, macs=macs):.2f} uJ per sample (estimated)")
-    for part, spikes in result.spikes_per_layer.items():
-        say(f"  {part:<14} {spikes:>10,.0f} spikes  rate {result.firing_rate_per_layer[part]:.4f}")

@@ -13,11 +13,12 @@ from processes import TINY, without_times
 import launch
 from pipeline.config.budget import BudgetConfig
 from pipeline.config.named import named_config
+from pipeline.finished import ledger_lines
 from pipeline.interruption import BudgetSpent
 from pipeline.ray import energy
 from pipeline.ray import ledger as ledgers
 from pipeline.ray.energy import read_energy
-from pipeline.ray.ledger import Ledger, ledger_lines
+from pipeline.ray.ledger import Ledger
 from pipeline.storage.run_folder import RunFolder
 
 

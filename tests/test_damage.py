@@ -70,7 +70,7 @@ CONFIG = launch.read(["run", "demo", *FLAGS]).command.command.settings.here()
 SRB_K3 = str(CONFIG.network.parse_architecture("all-SRB_k3"))
 HISTORY = (EpochRecord(1, 0.5, 0.25, 100.0, 1.5), EpochRecord(2, 0.25, 0.5, 90.0, 1.5, 0.5, 80.0))
 # Written by the commands themselves, or never read.
-OUTPUTS = ("report.json", "report.html", REPLAY)
+OUTPUTS = ("report.json", "report.html", "report.sha256", REPLAY)
 
 
 def make_finished(folder: Path) -> None:

@@ -10,7 +10,7 @@ from toys import make_active_network, make_batch, require_kernels
 from snn.kernels.library import KernelsUnavailable, check_available
 from snn.model import spike_conv as event_conv
 from snn.model.network import firing_rates, to_memory_format
-from snn.model.spike_conv import SpikeConv2d
+from snn.model.spike_conv import SpikeConv2d, max_firing_rate
 from snn.search_space import Architecture
 
 require_kernels()
@@ -21,7 +21,7 @@ except KernelsUnavailable as reason:
     pytest.skip(f"no event-driven kernels: {reason}", allow_module_level=True)
 
 
-def spikes(number: int, channels: int, size: int, rate: float = 0.1) -> Tensor:
+def spikes(number: int, channels: int, size: int, rate: float = 0.05) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     x = (torch.rand(number, channels, size, size, generator=generator) < rate).float()
     return x.contiguous(memory_format=torch.channels_last)
@@ -52,7 +52,7 @@ def test_output_and_gradients_equal_torchs(kernel_size, padding, number, size, t
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        conv = SpikeConv2d(6, 16, kernel_size, padding=padding, bias=False)
+        conv = SpikeConv2d(6, 64, kernel_size, padding=padding, bias=False)
         if size + 2 * padding < kernel_size:
             pytest.skip("the input is smaller than the kernel")
         x = spikes(number, 6, size)
@@ -72,13 +72,17 @@ def test_input_without_spikes_gives_zeros(calls) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", ["many spikes", "stride", "channels", "no gradient", "contiguous", "double", "wide"]
+    "case", ["many spikes", "stride", "channels", "1x1", "no gradient", "contiguous", "double", "wide"]
 )
 def test_unsupported_cases_fall_back_to_conv2d(case: str, calls) -> None:
     conv = SpikeConv2d(
-        6, 12 if case == "channels" else 16, 3, stride=2 if case == "stride" else 1, bias=False
+        6,
+        12 if case == "channels" else 16,
+        1 if case == "1x1" else 3,
+        stride=2 if case == "stride" else 1,
+        bias=False,
     )
-    x = spikes(4, 6, 8, rate=0.5 if case == "many spikes" else 0.1)
+    x = spikes(4, 6, 8, rate=0.2 if case == "many spikes" else 0.05)
     if case == "contiguous":
         x = x.contiguous()
     if case == "double":
@@ -89,6 +93,13 @@ def test_unsupported_cases_fall_back_to_conv2d(case: str, calls) -> None:
         out = conv(x)
     assert not calls
     assert torch.equal(out, nn.Conv2d.forward(conv, x))
+
+
+def test_firing_rate_up_to_which_events_pay_grows_with_the_kernel() -> None:
+    assert max_firing_rate(1, 16) == max_firing_rate(2, 32) == max_firing_rate(3, 4) == 0
+    rates = [max_firing_rate(*layer) for layer in ((3, 16), (3, 32), (3, 64), (5, 128))]
+    assert rates == sorted(rates) and 0 < rates[0] < rates[-1] < 0.3
+    assert max_firing_rate(7, 32) == max_firing_rate(5, 32)
 
 
 def test_event_driven_training_step_of_a_network_equals_the_dense_one(

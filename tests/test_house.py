@@ -122,20 +122,26 @@ _STAGE = {
 MAY_IMPORT |= {
     "pipeline.fidelity": _STAGE
     | {"pipeline.analysis", "pipeline.node_check", "pipeline.training", "pipeline.search"},
-    "pipeline.training": _STAGE | {"pipeline.evaluate"},
+    "pipeline.training": _STAGE | {"pipeline.evaluate", "pipeline.finished"},
     "pipeline.search": _STAGE | {"pipeline.algorithms", "pipeline.analysis"},
     "pipeline.report": {
         "pipeline.formats", "pipeline.config", "pipeline.storage", "pipeline.analysis",
     },
     "pipeline.bench": _STAGE | {"pipeline.algorithms", "pipeline.environment", "pipeline.search"},
-    "pipeline.use": {"pipeline.console", "pipeline.formats", "pipeline.storage", "pipeline.data"},
+    "pipeline.use": {
+        "pipeline.config", "pipeline.console", "pipeline.formats", "pipeline.storage", "pipeline.data",
+        "pipeline.networks", "pipeline.evaluate",
+    },
     "pipeline.driving": {"pipeline.interruption", "pipeline.storage"},
+    "pipeline.finished": {"pipeline.config", "pipeline.formats", "pipeline.storage", "pipeline.console"},
     "pipeline.run": _STAGE
     | {"pipeline.environment", "pipeline.evaluate", "pipeline.node_check", "pipeline.driving"}
+    | {"pipeline.finished"}
     | {"pipeline.training", "pipeline.search", "pipeline.report"},
     "pipeline.dry_run": {
         "pipeline.formats", "pipeline.config", "pipeline.storage", "pipeline.console", "pipeline.data",
         "pipeline.networks", "pipeline.search", "pipeline.training", "pipeline.algorithms",
+        "pipeline.finished",
     },
     "cluster": {
         "pipeline.config", "pipeline.storage", "pipeline.console", "pipeline.ray", "pipeline.node_facts",
@@ -164,6 +170,7 @@ LIGHT = (
     "pipeline.algorithms.settings",
     "pipeline.algorithms.choose",
     "pipeline.algorithms.run_in_process",
+    "pipeline.finished",
     "pipeline.console",
     "pipeline.bench.settings",
     "launch",

@@ -12,7 +12,9 @@ import torch
 from data_files import BATCH, LABELS, PIXELS, encode, write_parquet, write_pickle
 from PIL import Image
 from pyarrow import parquet
+from sklearn.datasets import load_digits
 
+from snn.data import images
 from snn.data.images import augment_images, load_images, normalise_images
 from snn.datasets import DATASETS, ImageDataset, look_up_dataset
 
@@ -287,3 +289,9 @@ def test_real_cifar10_has_its_published_sizes_and_means(shared: Path, tmp_path: 
     assert np.bincount(train.labels).tolist() == [5_000] * 10
     assert np.bincount(test.labels).tolist() == [1_000] * 10
     assert train.samples.mean((0, 2, 3)) / 255 == pytest.approx(entry.mean, abs=1e-4)
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    pixels, labels = load_digits(return_X_y=True)
+    ours, classes = images._scikit_learns_digits()
+    assert (ours == pixels).all() and (classes == labels).all() and classes.dtype == np.int64

@@ -16,6 +16,7 @@ import pytest
 import launch
 import pipeline.bench.run
 import pipeline.run
+import pipeline.use.evaluate
 from pipeline.config.named import CONFIGS
 from pipeline.storage.run_folder import RunFolder
 
@@ -57,8 +58,9 @@ def called(monkeypatch) -> list[tuple]:
     def stub(name: str):
         return lambda *arguments: calls.append((name, *arguments))
 
-    for name in ("run_all", "run_stage", "run_transfer", "run_import", "evaluate"):
+    for name in ("run_all", "run_stage", "run_transfer", "run_import"):
         monkeypatch.setattr(pipeline.run, name, stub(name))
+    monkeypatch.setattr(pipeline.use.evaluate, "evaluate", stub("evaluate"))
     monkeypatch.setattr(pipeline.bench.run, "bench", stub("bench"))
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     return calls
@@ -308,7 +310,7 @@ def test_interrupted_run_says_how_it_resumes(status, monkeypatch, run_folder: Ru
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for module, name in ((pipeline.run, "run_all"), (pipeline.run, "evaluate")):
+    for module, name in ((pipeline.run, "run_all"), (pipeline.use.evaluate, "evaluate")):
         monkeypatch.setattr(module, name, interrupt)
     done = status("run", "demo", "--run-dir", "my runs/1", "--seed", "3")
     assert done.code == 130

@@ -14,10 +14,9 @@ from typing import Any
 import ray
 
 from pipeline.config.budget import ANY_NODE, BudgetConfig
-from pipeline.formats import duration
 from pipeline.interruption import BudgetSpent, interrupt, interruption
 from pipeline.ray.energy import read_energy
-from pipeline.storage.cluster_records import NodeTime, StageTime
+from pipeline.storage.cluster_records import THIS_MACHINE, NodeTime, StageTime
 from pipeline.storage.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -25,7 +24,6 @@ logger = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_WRITES = 30.0
 _NODE_GROUP = "ray.io/node-group"
-_THIS_MACHINE = "this machine"
 
 
 class Ledger:
@@ -130,7 +128,7 @@ class Ledger:
     def _working_nodes(self) -> dict[str, Counter[str]]:
         """Of each node type the nodes there are, their CPUs and GPUs."""
         there: dict[str, Counter[str]] = {}
-        unnamed = ANY_NODE if self.joined else _THIS_MACHINE
+        unnamed = ANY_NODE if self.joined else THIS_MACHINE
         nodes: list[dict[str, Any]] = ray.nodes()
         for node in nodes:
             if node["Alive"]:
@@ -160,20 +158,3 @@ def ledger(run: RunFolder, budget: BudgetConfig, *, joined: bool) -> Iterator[Le
         yield kept
     finally:
         kept.end()
-
-
-def ledger_lines(stages: list[StageTime], nodes: list[NodeTime]) -> list[str]:
-    """Lines for the terminal; none of a stage on this machine alone without price and energy."""
-    lines = []
-    for entry in stages:
-        there = [node for node in nodes if node.stage == entry.stage]
-        if entry.joules is None and all(n.node_type == _THIS_MACHINE and n.dollars is None for n in there):
-            continue
-        parts = [duration(entry.wall_seconds)]
-        parts += [f"{node.node_seconds / 3600:.2f} node hours of '{node.node_type}'" for node in there]
-        if any(node.dollars is not None for node in there):
-            parts.append(f"{sum(node.dollars or 0.0 for node in there):.2f} dollars")
-        if entry.joules is not None:
-            parts.append(f"{entry.joules / 3.6e6:.3f} kWh of this machine's processors and GPUs")
-        lines.append(f"{entry.stage}: {', '.join(parts)}")
-    return lines

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+THIS_MACHINE = "this machine"
+"""Node type of a run that joins no cluster."""
+
 
 @dataclass(frozen=True)
 class ClusterSample:

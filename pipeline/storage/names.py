@@ -24,6 +24,7 @@ METRICS = "metrics.json"
 CURVES = "tensorboard"
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
+REPORT_SUMS = "report.sha256"
 
 REPORTED = (
     CONFIG, ENVIRONMENT, SUPERNET, EVALUATIONS, BEST, FINALISTS, REPLAY, FIDELITY, EVENT_EXAMPLES, CLUSTER,
@@ -91,5 +92,6 @@ FILES = (
     f"{CURVES}/*/*",
     REPORT_JSON,
     REPORT_HTML,
+    REPORT_SUMS,
 )
 """Patterns of all files that a run may hold."""

@@ -6,6 +6,7 @@ of its content (`pipeline.storage.sealed`); one that is damaged or of other sett
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -300,8 +301,21 @@ class RunFolder(SettingsFolder):
         return self._sealed.read(names.FIDELITY, Fidelity, advice, self._made_with())
 
     def write_report(self, report: Mapping[str, Any], page: str) -> None:
-        self.files.put(names.REPORT_JSON, (json.dumps(report, indent=1) + "\n").encode())
-        self.files.put(names.REPORT_HTML, page.encode())
+        files = {
+            names.REPORT_JSON: (json.dumps(report, indent=1) + "\n").encode(),
+            names.REPORT_HTML: page.encode(),
+        }
+        for name, data in files.items():
+            self.files.put(name, data)
+        self.files.put(names.REPORT_SUMS, _sums(files).encode())
+
+    def has_report(self) -> bool:
+        """Whether there is a report, as it was written."""
+        files = (names.REPORT_JSON, names.REPORT_HTML)
+        if not all(self.files.exists(name) for name in (*files, names.REPORT_SUMS)):
+            return False
+        sums = _sums({name: read_bytes(self.files, name) for name in files})
+        return read_bytes(self.files, names.REPORT_SUMS) == sums.encode()
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each file that a report's numbers come from."""
@@ -314,6 +328,11 @@ class RunFolder(SettingsFolder):
         if settings.get("search.scoring", "supernet") != "supernet":
             return settings
         return {**settings, SUPERNET_FACT: self.read_supernet().weights_sha256}
+
+
+def _sums(files: Mapping[str, bytes]) -> str:
+    """The hash of each file, as sha256sum writes and checks it."""
+    return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
 
 
 @dataclass(frozen=True)

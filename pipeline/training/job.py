@@ -22,6 +22,7 @@ from pipeline.training.plan import TrainingPlan
 from snn.data.sample_set import SampleSet
 from snn.model.network import num_parameters
 from snn.model.synced_norm import synchronise_norms
+from snn.training.memory import keep_freed_memory
 from snn.training.paths import path_sampler
 from snn.training.ranks import Ranks
 from snn.training.trainer import EpochMeans, Trainer
@@ -99,6 +100,7 @@ def run_training(
         TrainingDiverged: The loss is not finite.
     """
     torch.set_num_threads(num_threads)
+    keep_freed_memory()
     training = _Training(plan, load_data(plan.config), ranks)
     if checkpoint is not None:
         training.restore(checkpoint)

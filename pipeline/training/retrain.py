@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pipeline.config.tree import Config
+from pipeline.finished import named_architecture, planned_networks, unfinished_networks
 from pipeline.ray.session import Resources
-from pipeline.storage.names import metrics_of
 from pipeline.storage.records import RetrainResult
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.children import train_children
 from pipeline.training.finalists import choose_finalist
 from pipeline.training.plan import plan_retraining
-from snn.search_space import Architecture
 
 
 def retrain(run: RunFolder, config: Config, resources: Resources) -> list[RetrainResult]:
@@ -32,44 +31,12 @@ def retrain(run: RunFolder, config: Config, resources: Resources) -> list[Retrai
     for number in unfinished_networks(run, config):
         label, seed = networks[number]
         labels[number] = label
-        plans.append(plan_retraining(config, number, _architecture(run, config, label), seed))
+        plans.append(plan_retraining(config, number, named_architecture(run, config, label), seed))
     train_children(
         run, plans, resources, label=lambda plan: labels[plan.number], environment=run.read_environment()
     )
     return [run.read_retrained(number) for number in range(len(networks))]
 
 
-def planned_networks(config: Config) -> list[tuple[str, int]]:
-    """(label, seed) of each network that is retrained; its number is its index."""
-    return [(label, seed) for label in config.retrain.architectures for seed in config.retrain.seeds]
-
-
-def unfinished_networks(run: RunFolder, config: Config) -> list[int]:
-    """Numbers of the networks that are still to be retrained.
-
-    Raises:
-        FileNotFoundError: The weights of a finished one are missing.
-        ValueError: Its files are damaged or of other settings, or it is not what the search chose.
-    """
-    finished = run.retrained_numbers()
-    unfinished = []
-    for number, (label, _) in enumerate(planned_networks(config)):
-        if number not in finished:
-            unfinished.append(number)
-            continue
-        run.retrained_weights(number)
-        there, chosen = run.read_retrained(number).architecture, _architecture(run, config, label)
-        if there != str(chosen):
-            raise ValueError(
-                f"'{run.shown(metrics_of(number))}' is of {there}, but '{label}' is {chosen}. Restore the "
-                "file that belongs to it, or delete this one to train again."
-            )
-    return unfinished
-
-
 def _needs_finalist(config: Config) -> bool:
     return config.retrain.finalists > 1 and "best" in config.retrain.architectures
-
-
-def _architecture(run: RunFolder, config: Config, label: str) -> Architecture:
-    return config.network.parse_architecture(run.chosen_architecture() if label == "best" else label)

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -125,15 +128,27 @@ def _outside_square(N: int, length: int, side: int, generator: torch.Generator) 
 
 
 def _digits(entry: ImageDataset, split: Split) -> LabelledSamples:
-    from sklearn.datasets import load_digits
-
-    small, labels = load_digits(return_X_y=True)
+    small, labels = _scikit_learns_digits()
     small_NCHW = torch.from_numpy(small.reshape(-1, 1, 8, 8).astype(np.float32))
     # Exact in float32 (16 grey levels, weights of 1/8): the bytes are the same on every machine.
     large = functional.interpolate(small_NCHW, size=(32, 32), mode="bilinear") * (255 / 16)
     chosen = stratified_split(labels, fraction=0.8, seed=0)[0 if split == "train" else 1]
     images = large.round().to(torch.uint8).numpy()[chosen]
     return LabelledSamples.from_arrays(images, labels[chosen].astype(np.int64), entry.class_names or ())
+
+
+def _scikit_learns_digits() -> tuple[NDArray[Any], NDArray[Any]]:
+    """Pixels [n, 64] and labels [n]; from the package's file, as importing the package takes a second."""
+    package = importlib.util.find_spec("sklearn")
+    if package is not None and package.origin is not None:
+        file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            table = np.loadtxt(file, np.uint8, delimiter=",")
+            return table[:, :-1], table[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    return pixels, labels
 
 
 def _own_images(

@@ -1,4 +1,4 @@
-"""The compiled kernels of event-driven evaluation, their compilation and their data structures."""
+"""The compiled kernels of event-driven evaluation and of training, and their data structures."""
 
 from snn.kernels.layout import Layer, SpikeLists, Workspace
 from snn.kernels.library import KernelsUnavailable, is_available

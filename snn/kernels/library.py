@@ -1,4 +1,4 @@
-"""Compiles event_driven.c once per machine with the system's C compiler and loads it.
+"""Compiles event_driven.c and planes.c once per machine with the system's C compiler and loads it.
 
 The shared library lies in the user's cache, keyed by source, compiler, flags and processor. Its name ends
 with its own SHA-256, so that a damaged file is known and built again. Where the cache cannot be used, each
@@ -33,9 +33,14 @@ logger = logging.getLogger(__name__)
 FLAGS_VARIABLE = "AUTOSNN_KERNEL_FLAGS"
 
 SOURCE = Path(__file__).with_name("event_driven.c")
+_SOURCES = (SOURCE, Path(__file__).with_name("planes.c"))
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _ROOT = 0
+_WITHOUT_RESULT = (
+    "encode", "max_pool", "count_votes", "moments", "convolve", "collect",
+    "neurons_forward", "neurons_backward", "plane_moments", "norm_backward", "pool_forward", "pool_backward",
+)  # fmt: skip
 
 
 class KernelsUnavailable(RuntimeError):
@@ -83,7 +88,7 @@ def library() -> Any:
         kernels = _load_cached(recipe) or _compile_and_load(recipe)
     except OSError as error:
         raise KernelsUnavailable(
-            f"{SOURCE.name} cannot be compiled with {recipe.compiler} and loaded: {error}"
+            f"the kernels cannot be compiled with {recipe.compiler} and loaded: {error}"
         ) from error
     return _declared(kernels)
 
@@ -97,9 +102,10 @@ def _recipe() -> _Recipe:
         flags = (*_FLAGS, *shlex.split(os.environ.get(FLAGS_VARIABLE, "")))
     except ValueError as error:
         raise KernelsUnavailable(f"{FLAGS_VARIABLE} cannot be split as in a shell: {error}") from error
-    facts = (SOURCE.read_text(encoding="utf-8"), compiler, flags, platform.machine(), _processor())
+    sources = [source.read_text(encoding="utf-8") for source in _SOURCES]
+    facts = (sources, compiler, flags, platform.machine(), _processor())
     key = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-    return _Recipe(compiler, flags, f"{SOURCE.stem}-{key}")
+    return _Recipe(compiler, flags, f"kernels-{key}")
 
 
 def _load_cached(recipe: _Recipe) -> ctypes.CDLL | None:
@@ -135,12 +141,12 @@ def _compile_and_load(recipe: _Recipe) -> ctypes.CDLL:
 
 def _compile(recipe: _Recipe, built: Path) -> None:
     start = time.perf_counter()
-    command = [recipe.compiler, *recipe.flags, str(SOURCE), "-o", str(built)]
+    command = [recipe.compiler, *recipe.flags, *map(str, _SOURCES), "-o", str(built)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode or not built.exists():
-        raise KernelsUnavailable(f"{recipe.compiler} failed on {SOURCE.name}: {done.stderr.strip()[:500]}")
+        raise KernelsUnavailable(f"{recipe.compiler} failed on the kernels: {done.stderr.strip()[:500]}")
     duration = time.perf_counter() - start
-    logger.info("compiled %s with %s in %.1f s", SOURCE.name, recipe.compiler, duration)
+    logger.info("compiled the kernels with %s in %.1f s", recipe.compiler, duration)
 
 
 def _keep(built: Path) -> Path:
@@ -200,7 +206,13 @@ def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
     kernels.list_spikes.restype = long
     kernels.convolve.argtypes = [long, *3 * [pointer]]
     kernels.collect.argtypes = [long, *4 * [pointer]]
-    for name in ("encode", "max_pool", "count_votes", "moments", "convolve", "collect"):
+    kernels.neurons_forward.argtypes = 6 * [pointer]
+    kernels.neurons_backward.argtypes = 9 * [pointer]
+    kernels.plane_moments.argtypes = [long, long, integer, integer, *4 * [pointer]]
+    kernels.norm_backward.argtypes = [long, long, integer, *6 * [pointer]]
+    kernels.pool_forward.argtypes = [long, *3 * [integer], *3 * [pointer]]
+    kernels.pool_backward.argtypes = [long, *3 * [integer], *3 * [pointer]]
+    for name in _WITHOUT_RESULT:
         getattr(kernels, name).restype = None
     return kernels
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from snn.model.neuron import SpikingNeuron
 from snn.model.spike_conv import SpikeConv2d
+from snn.model.spike_pool import max_pool
 from snn.search_space import ALL_BLOCKS, Pool, SearchedLayer, check_block
 
 MakeNeuron = Callable[[], SpikingNeuron]
@@ -50,6 +51,14 @@ class ConvNorm(nn.Sequential):
         self.norm = nn.BatchNorm2d(out_channels)
 
 
+def fire(
+    neuron: SpikingNeuron, layer: ConvNorm | SkipConnection, x_TNCHW: Tensor, added_T: Tensor | None = None
+) -> Tensor:
+    """Spikes of neurons behind a layer's convolution and batch norm, and behind what is added to them."""
+    spikes: Tensor = neuron(over_time(layer.conv, x_TNCHW), norm=layer.norm, added_T=added_T)
+    return spikes
+
+
 class SpikingConvBlock(nn.Module):
     """SCB_k, spiking convolution block: k x k convolution + BN + neuron, twice."""
 
@@ -61,9 +70,7 @@ class SpikingConvBlock(nn.Module):
         self.neuron2 = make_neuron()
 
     def forward(self, x_TNCHW: Tensor) -> Tensor:
-        hidden = self.neuron1(over_time(self.conv1, x_TNCHW))
-        spikes: Tensor = self.neuron2(over_time(self.conv2, hidden))
-        return spikes
+        return fire(self.neuron2, self.conv2, fire(self.neuron1, self.conv1, x_TNCHW))
 
 
 class SpikingResidualBlock(nn.Module):
@@ -81,10 +88,8 @@ class SpikingResidualBlock(nn.Module):
         self.neuron2 = make_neuron()
 
     def forward(self, x_TNCHW: Tensor) -> Tensor:
-        hidden = self.neuron1(over_time(self.conv1, x_TNCHW))
-        current = over_time(self.conv2, hidden) + over_time(self.shortcut, x_TNCHW)
-        spikes: Tensor = self.neuron2(current)
-        return spikes
+        hidden = fire(self.neuron1, self.conv1, x_TNCHW)
+        return fire(self.neuron2, self.conv2, hidden, over_time(self.shortcut, x_TNCHW))
 
 
 class SpikingInvertedBottleneck(nn.Module):
@@ -108,11 +113,8 @@ class SpikingInvertedBottleneck(nn.Module):
         self.neuron3 = make_neuron()
 
     def forward(self, x_TNCHW: Tensor) -> Tensor:
-        expanded = self.neuron1(over_time(self.conv1, x_TNCHW))
-        hidden = self.neuron2(over_time(self.conv2, expanded))
-        current = over_time(self.conv3, hidden) + over_time(self.shortcut, x_TNCHW)
-        spikes: Tensor = self.neuron3(current)
-        return spikes
+        hidden = fire(self.neuron2, self.conv2, fire(self.neuron1, self.conv1, x_TNCHW))
+        return fire(self.neuron3, self.conv3, hidden, over_time(self.shortcut, x_TNCHW))
 
 
 class SkipConnection(nn.Module):
@@ -132,16 +134,14 @@ class SkipConnection(nn.Module):
         self.neuron1 = make_neuron()
 
     def forward(self, x_TNCHW: Tensor) -> Tensor:
-        current = over_time(self.norm, over_time(self.conv, x_TNCHW))
-        spikes: Tensor = self.neuron1(current)
-        return spikes
+        return fire(self.neuron1, self, x_TNCHW)
 
 
 class MaxPool(nn.Module):
     """2x2 max-pooling of spikes; its outputs are binary and count as spikes."""
 
     def forward(self, x_TNCHW: Tensor) -> Tensor:
-        return split_time(F.max_pool2d(x_TNCHW.flatten(0, 1), 2), x_TNCHW.shape[0])
+        return split_time(max_pool(x_TNCHW.flatten(0, 1)), x_TNCHW.shape[0])
 
 
 class StridedPool(nn.Module):
@@ -153,8 +153,7 @@ class StridedPool(nn.Module):
         self.neuron1 = make_neuron()
 
     def forward(self, x_TNCHW: Tensor) -> Tensor:
-        spikes: Tensor = self.neuron1(over_time(self.conv1, x_TNCHW))
-        return spikes
+        return fire(self.neuron1, self.conv1, x_TNCHW)
 
 
 class SpikingAveragePool(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from snn.model.blocks import (
     ConvNorm,
     SpikingAveragePool,
+    fire,
     make_block,
     make_pool,
     over_time,
@@ -146,12 +147,17 @@ class SpikingNetwork(nn.Module):
             repeated = current.expand(self.time_steps, *current.shape)
             spikes: Tensor = self.stem_neuron(over_time(self.stem.norm, repeated))
         elif x.dim() == 4:
-            current = self.stem(x)
-            spikes = self.stem_neuron(current.expand(self.time_steps, *current.shape))
+            current = self.stem.conv(x)[None]
+            spikes = self.stem_neuron(current, norm=self.stem.norm, time_steps=self.time_steps)
         else:
-            spikes = self.stem_neuron(over_time(self.stem, x))
+            spikes = fire(self.stem_neuron, self.stem, x)
         for name, part in self.stem_reduction.items():
-            spikes = over_time(part, spikes) if name.startswith("conv") else part(spikes)
+            if isinstance(part, ConvNorm):
+                neuron = self.stem_reduction["neuron0"]
+                assert isinstance(neuron, SpikingNeuron)
+                spikes = fire(neuron, part, spikes)
+            elif name != "neuron0":
+                spikes = part(spikes)
         return spikes
 
     def decide(self, spikes: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Spiking neurons on sequences: IF, LIF and PLIF with the ATan surrogate.
 
-The neurons match spikingjelly's in multi-step mode, spike for spike, with two differences: they keep no
-state between calls, and on the CPU the loop over time runs in place with a hand-written backward pass. On
-CUDA, spikingjelly's fused kernels run.
+The neurons match spikingjelly's in multi-step mode, spike for spike, but keep no state between calls. On
+CUDA, spikingjelly's fused kernels run; on a CPU, training takes compiled kernels that do batch norm and
+neurons at once (`snn.model.normed_spikes`), and without a C compiler the loop over time runs in place.
 
 Dimensions: T time steps, * any shape.
 """
@@ -16,6 +16,7 @@ import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
+from snn.model.normed_spikes import can_fuse, normed_spikes
 from snn.options import NeuronName
 
 SURROGATE_ALPHA = 2.0
@@ -50,12 +51,39 @@ class SpikingNeuron(nn.Module):
         if kind == "PLIF":
             self.w = nn.Parameter(torch.tensor(-math.log(init_tau - 1.0)))
 
-    def forward(self, x_T: Tensor) -> Tensor:
-        """Maps input currents [T, *] to spikes [T, *], 0 or 1 in the input's dtype; ReLU to activations."""
+    def forward(
+        self,
+        x_T: Tensor,
+        *,
+        norm: nn.BatchNorm2d | None = None,
+        added_T: Tensor | None = None,
+        time_steps: int | None = None,
+    ) -> Tensor:
+        """Maps input currents [T, *] to spikes [T, *], 0 or 1 in the input's dtype; ReLU to activations.
+
+        Args:
+            x_T: Input currents.
+            norm: Batch norm that they pass first; they are [T, N, C, H, W].
+            added_T: Currents that are added after the norm.
+            time_steps: T where the same current, [1, *], is fed at every time step.
+        """
+        if self.kind != "ReLU" and can_fuse(x_T, norm, added_T):
+            spikes_T: Tensor = normed_spikes(x_T, norm, added_T, self.decay(), self.v_threshold, time_steps)
+            return spikes_T
+        if norm is not None:
+            normalised_T = torch.unflatten(norm(x_T.flatten(0, 1)), 0, (len(x_T), -1))
+            return self.forward(normalised_T, added_T=added_T, time_steps=time_steps)
+        if time_steps is not None:
+            x_T = x_T.expand(time_steps, *x_T.shape[1:])
+        if added_T is not None:
+            x_T = x_T + added_T
+        return self._fire(x_T)
+
+    def _fire(self, x_T: Tensor) -> Tensor:
         if self.kind == "ReLU":
             return x_T.relu()
         if x_T.is_cuda:
-            return self._spikingjelly_forward(x_T)
+            return self.spikingjelly_forward(x_T)
         spikes_T: Tensor = _MultiStep.apply(x_T, self.decay(), self.v_threshold)
         return spikes_T
 
@@ -68,7 +96,8 @@ class SpikingNeuron(nn.Module):
             return self.w.sigmoid()
         return torch.tensor(1.0 / self.init_tau) if self.kind == "LIF" else None
 
-    def _spikingjelly_forward(self, x_T: Tensor) -> Tensor:
+    def spikingjelly_forward(self, x_T: Tensor) -> Tensor:
+        """Spikes [T, *] of currents [T, *] by spikingjelly's node, which is fused on CUDA."""
         node = self.spikingjelly_node().to(x_T.device)
         if isinstance(node, neuron.ParametricLIFNode):
             node.w = self.w

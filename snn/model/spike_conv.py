@@ -8,14 +8,16 @@ Dimensions: M samples times time steps, C channels, H height, W width.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
+from threading import local
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from snn.kernels import calls as kernels
 from snn.kernels.layout import (
@@ -30,9 +32,13 @@ from snn.kernels.layout import (
     kernel_layout,
 )
 from snn.kernels.library import is_available
+from snn.kernels.threads import in_threads, shares
 
-# Above this firing rate of the input a dense convolution is as fast.
-_MAX_FIRING_RATE = 0.2
+# Firing rates of the input above which a dense convolution is as fast, by kernel size for at least so many
+# output channels; measured, forward and weight gradient (planes of 8 to 32 pixels, AVX-512, 2 cores). The
+# same on every machine, as the choice changes rounding.
+_MAX_FIRING_RATES = {1: {64: 0.1}, 3: {8: 0.09, 24: 0.17, 64: 0.25}, 5: {8: 0.2, 32: 0.25}}
+_OF_THREAD = local()
 
 
 class SpikeConv2d(nn.Conv2d):
@@ -51,7 +57,7 @@ class SpikeConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self._applies(x):
             return super().forward(x)
-        lists = _spike_lists(x)
+        lists = _spike_lists(x, max_firing_rate(self.kernel_size[0], self.out_channels))
         if lists is None:
             return super().forward(x)
         out: Tensor = _EventConv.apply(x, self.weight, lists, self.padding[0])
@@ -66,11 +72,19 @@ class SpikeConv2d(nn.Conv2d):
             and self.bias is None
             and self.stride == (1, 1)
             and self.out_channels % LANES == 0
+            and max_firing_rate(self.kernel_size[0], self.out_channels) > 0
             and max(x.shape[2:]) <= MAX_SIZE
             and self.in_channels <= MAX_CHANNELS
             and x.is_contiguous(memory_format=torch.channels_last)
             and is_available()
         )
+
+
+def max_firing_rate(kernel_size: int, out_channels: int) -> float:
+    """Firing rate of the input up to which the event-driven form of a convolution is faster; 0 if never."""
+    known = max((size for size in _MAX_FIRING_RATES if size <= kernel_size), default=0)
+    rates = _MAX_FIRING_RATES.get(known, {})
+    return max((rate for channels, rate in rates.items() if channels <= out_channels), default=0.0)
 
 
 class _EventConv(torch.autograd.Function):
@@ -80,21 +94,19 @@ class _EventConv(torch.autograd.Function):
         layer = _layer(weight, (height, width), padding)
         out = x.new_empty(len(x), height, width, len(weight))
         planes: NDArray[np.float32] = out.numpy()
-        list(_pool().map(partial(kernels.convolve, layer), lists, _shares(planes, lists)))
-        ctx.save_for_backward(x, weight)
+        in_threads(partial(kernels.convolve, layer), lists, _shares(planes))
+        ctx.save_for_backward(weight)
         ctx.lists, ctx.layer, ctx.padding = lists, layer, padding
         return out.permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        x, weight = ctx.saved_tensors
+        (weight,) = ctx.saved_tensors
         out_gradient = gradients[0].contiguous(memory_format=torch.channels_last)
         x_gradient = weight_gradient = None
         if ctx.needs_input_grad[0]:
-            padding = [ctx.padding, ctx.padding]
-            mask = (True, False, False)
-            x_gradient, _, _ = torch.ops.aten.convolution_backward(
-                out_gradient, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, mask
+            x_gradient = F.conv2d(
+                out_gradient, weight.flip(2, 3).transpose(0, 1), padding=weight.shape[2] - 1 - ctx.padding
             )
         if ctx.needs_input_grad[1]:
             weight_gradient = _weight_gradient(ctx.layer, ctx.lists, out_gradient)
@@ -106,7 +118,7 @@ def _weight_gradient(layer: Layer, lists: list[SpikeLists], out_gradient: Tensor
     weights = layer.connections[0].weights
     assert weights is not None
     sums = [aligned_zeros(weights.size, np.float32).reshape(weights.shape) for _ in lists]
-    list(_pool().map(partial(kernels.collect_gradient, layer), lists, _shares(planes, lists), sums))
+    in_threads(partial(kernels.collect_gradient, layer), lists, _shares(planes), sums)
     total = np.sum(sums, axis=0) if len(sums) > 1 else sums[0]
     return torch.from_numpy(np.ascontiguousarray(total[:, :, ::-1].transpose(3, 0, 1, 2)))
 
@@ -118,25 +130,30 @@ def _layer(weight: Tensor, size: tuple[int, int], padding: int) -> Layer:
     return Layer((len(weight), *size), np.zeros(len(weight), np.float32), 0.0, 1.0, (connection,))
 
 
-def _spike_lists(x: Tensor) -> list[SpikeLists] | None:
-    """The spikes of each thread's share of x, or None if there are too many."""
+def _spike_lists(x: Tensor, max_rate: float) -> list[SpikeLists] | None:
+    """The spikes of each share of x, or None if in one of them more than `max_rate` of the neurons fire."""
     planes: NDArray[np.float32] = x.detach().permute(0, 2, 3, 1).numpy()
-    parts = np.array_split(planes, min(len(planes), torch.get_num_threads()))
 
     def extract(part: NDArray[np.float32]) -> SpikeLists | None:
-        capacity = int(part.size * _MAX_FIRING_RATE) + part.shape[-1]
-        return kernels.list_spikes(part, capacity, Workspace(), "spikes")
+        capacity = int(part.size * max_rate) + part.shape[-1]
+        lists = kernels.list_spikes(part, capacity, _scratch(), "spikes")
+        # The buffer is the next call's; what is kept for the backward pass takes no more than it needs.
+        return lists and replace(
+            lists, entries=lists.entries[: lists.count].copy(), offsets=lists.offsets.copy()
+        )
 
-    extracted = list(_pool().map(extract, parts))
+    extracted = in_threads(extract, _shares(planes))
     lists = [part for part in extracted if part is not None]
     return lists if len(lists) == len(extracted) else None
 
 
-def _shares(planes: NDArray[np.float32], lists: list[SpikeLists]) -> list[NDArray[np.float32]]:
-    """Splits planes into the threads' shares, as their spike lists are split."""
-    return np.split(planes, np.cumsum([part.num_samples for part in lists])[:-1])
+def _scratch() -> Workspace:
+    """Working memory of this thread."""
+    if not hasattr(_OF_THREAD, "workspace"):
+        _OF_THREAD.workspace = Workspace()
+    workspace: Workspace = _OF_THREAD.workspace
+    return workspace
 
 
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="event-conv")
+def _shares(planes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    return [planes[share] for share in shares(len(planes))]
