@@ -53,7 +53,8 @@ def judge(
         spike_exponent: The fitness' lambda.
         longer: The advice that makes accuracies less noisy.
     """
-    measured = [row for row in rows if row.evaluation is not None]
+    in_order = sorted(rows, key=lambda row: row.candidate_id)  # not that of their arrival, which is chance
+    measured = [row for row in in_order if row.evaluation is not None]
     accuracy = np.array([row.evaluation.accuracy for row in measured if row.evaluation])
     num_samples = np.array([row.evaluation.num_samples for row in measured if row.evaluation])
     spikes = np.array([row.evaluation.spikes for row in measured if row.evaluation])
