@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from snn.model.blocks import MaxPool
 from snn.model.network import SpikingNetwork
-from snn.model.neuron import SpikingNeuron
+from snn.model.neuron import SpikingNeuron, input_currents
 from snn.model.spike_conv import SpikeConv2d
 
 
@@ -25,11 +25,7 @@ class _StockNeuron(SpikingNeuron):
         added_T: Tensor | None = None,
         time_steps: int | None = None,
     ) -> Tensor:
-        if norm is not None:
-            x_T = torch.unflatten(norm(x_T.flatten(0, 1)), 0, (len(x_T), -1))
-        if time_steps is not None:
-            x_T = x_T.expand(time_steps, *x_T.shape[1:])
-        return self.spikingjelly_forward(x_T if added_T is None else x_T + added_T)
+        return self.spikingjelly_forward(input_currents(x_T, norm, added_T, time_steps))
 
 
 class _StockPool(MaxPool):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from snn.engines.dense import folded
 from snn.model.network import SpikingNetwork, vote_counts
-from snn.model.neuron import SpikingNeuron
+from snn.model.neuron import SpikingNeuron, input_currents
 from snn.search_space import Architecture
 
 
@@ -50,8 +50,16 @@ class UnrolledNeuron(nn.Module):
         self.leaks = decay is not None
         self.v_threshold = neuron.v_threshold
 
-    def forward(self, x_T: Tensor) -> Tensor:
-        """Maps input currents [T, *] to spikes [T, *]."""
+    def forward(
+        self,
+        x_T: Tensor,
+        *,
+        norm: nn.Module | None = None,
+        added_T: Tensor | None = None,
+        time_steps: int | None = None,
+    ) -> Tensor:
+        """Spikes [T, *]; arguments as in `SpikingNeuron.forward`."""
+        x_T = input_currents(x_T, norm, added_T, time_steps)
         v: Tensor | None = None
         spikes = []
         for x in x_T.unbind(0):

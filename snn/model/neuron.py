@@ -70,21 +70,14 @@ class SpikingNeuron(nn.Module):
         if self.kind != "ReLU" and can_fuse(x_T, norm, added_T):
             spikes_T: Tensor = normed_spikes(x_T, norm, added_T, self.decay(), self.v_threshold, time_steps)
             return spikes_T
-        if norm is not None:
-            normalised_T = torch.unflatten(norm(x_T.flatten(0, 1)), 0, (len(x_T), -1))
-            return self.forward(normalised_T, added_T=added_T, time_steps=time_steps)
-        if time_steps is not None:
-            x_T = x_T.expand(time_steps, *x_T.shape[1:])
-        if added_T is not None:
-            x_T = x_T + added_T
-        return self._fire(x_T)
-
-    def _fire(self, x_T: Tensor) -> Tensor:
+        x_T = input_currents(x_T, norm, added_T, time_steps)
         if self.kind == "ReLU":
             return x_T.relu()
         if x_T.is_cuda:
             return self.spikingjelly_forward(x_T)
-        spikes_T: Tensor = _MultiStep.apply(x_T, self.decay(), self.v_threshold)
+        if norm is not None and can_fuse(x_T, None, None):
+            return normed_spikes(x_T, None, None, self.decay(), self.v_threshold, None)
+        spikes_T = _MultiStep.apply(x_T, self.decay(), self.v_threshold)
         return spikes_T
 
     def extra_repr(self) -> str:
@@ -120,6 +113,17 @@ class SpikingNeuron(nn.Module):
         if self.kind == "LIF":
             return neuron.LIFNode(tau=self.init_tau, decay_input=True, **options)
         return neuron.ParametricLIFNode(init_tau=self.init_tau, decay_input=True, **options)
+
+
+def input_currents(
+    x_T: Tensor, norm: nn.Module | None, added_T: Tensor | None, time_steps: int | None
+) -> Tensor:
+    """What reaches the neurons, [T, *]; arguments as in `SpikingNeuron.forward`."""
+    if norm is not None:
+        x_T = torch.unflatten(norm(x_T.flatten(0, 1)), 0, (len(x_T), -1))
+    if time_steps is not None:
+        x_T = x_T.expand(time_steps, *x_T.shape[1:])
+    return x_T if added_T is None else x_T + added_T
 
 
 class _MultiStep(torch.autograd.Function):
