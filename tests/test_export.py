@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from bundles import RECORDINGS, write_bundle
 from data_files import PIXELS
+from torch import nn
 
 import launch
 from pipeline.use.export import made_up
@@ -18,6 +21,7 @@ from snn.bundle.trained import TrainedNetwork
 from snn.export import graphs
 from snn.export.c_folder import write_c_folder
 from snn.export.nir_graph import export_nir, run_nir
+from snn.model.neuron import input_currents
 from snn.search_space import Architecture, BackboneName
 
 
@@ -122,7 +126,11 @@ def test_export_is_checked_and_said(network: TrainedNetwork, tmp_path: Path, cap
 def test_export_that_does_something_else_is_not_kept(
     network: TrainedNetwork, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("snn.export.unrolled.UnrolledNeuron.forward", lambda self, x: (x > 0).to(x.dtype))
+    def fire(_: nn.Module, *given: Any, **named: Any) -> torch.Tensor:
+        current = input_currents(*given, **{"norm": None, "added_T": None, "time_steps": None, **named})
+        return (current > 0).to(current.dtype)
+
+    monkeypatch.setattr("snn.export.unrolled.UnrolledNeuron.forward", fire)
     file = tmp_path / "network.pt2"
     assert launch.main(["export", str(tmp_path / "bundle"), "--output", str(file), "--format", "pt2"]) == 2
     assert not file.exists()

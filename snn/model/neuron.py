@@ -120,7 +120,9 @@ def input_currents(
 ) -> Tensor:
     """What reaches the neurons, [T, *]; arguments as in `SpikingNeuron.forward`."""
     if norm is not None:
-        x_T = torch.unflatten(norm(x_T.flatten(0, 1)), 0, (len(x_T), -1))
+        # Flattening [1, 1, *] leaves strides with which torch's batch norm has wrong gradients.
+        x = x_T[0] if len(x_T) == 1 else x_T.flatten(0, 1)
+        x_T = torch.unflatten(norm(x), 0, (len(x_T), -1))
     if time_steps is not None:
         x_T = x_T.expand(time_steps, *x_T.shape[1:])
     return x_T if added_T is None else x_T + added_T

@@ -20,9 +20,10 @@ from snn.kernels.library import is_available
 
 
 def can_fuse(x_T: Tensor, norm: nn.BatchNorm2d | None, added_T: Tensor | None) -> bool:
-    """Whether `normed_spikes` applies: on a CPU, with gradients, in float32 and a memory order it knows."""
+    """Whether `normed_spikes` applies: for gradients on a CPU, in float32 and a memory order it knows."""
     return (
         torch.is_grad_enabled()
+        and x_T.requires_grad
         and x_T.device.type == "cpu"
         and x_T.dtype == torch.float32
         and (added_T is None or added_T.dtype == torch.float32)

@@ -19,6 +19,7 @@ def max_pool(x: Tensor) -> Tensor:
     """2x2 max-pooling with stride 2 of [M, C, H, W]."""
     if (
         torch.is_grad_enabled()
+        and x.requires_grad
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.is_contiguous(memory_format=torch.channels_last)
