@@ -68,19 +68,25 @@ def say_if_finished(run: RunFolder, config: Config) -> bool:
     """Whether a run of these settings has nothing left to do, its report included; if so, says so.
 
     Raises:
-        FileNotFoundError, ValueError: Files are missing or damaged, or of other settings.
+        ValueError: Files are damaged or of other settings.
     """
-    if not run.files.exists(CONFIG) or not _has_current_report(run):
-        return False
-    run.check(config)
-    stages = [stage for stage in TITLES if stage not in skipped(config)]
-    if not all(is_finished(stage, run, config) for stage in stages):
+    try:
+        if not _is_whole(run, config):
+            return False
+    except OSError:  # the stages say what is missing, and wait for a store that is away
         return False
     for stage, title in TITLES.items():
         reason = skipped(config).get(stage)
         say(f"{title}: skipped, as {reason}" if reason else f"{title}: already finished")
     say_report(run)
     return True
+
+
+def _is_whole(run: RunFolder, config: Config) -> bool:
+    if not run.files.exists(CONFIG) or not _has_current_report(run):
+        return False
+    run.check(config)
+    return all(is_finished(stage, run, config) for stage in TITLES if stage not in skipped(config))
 
 
 def say_report(run: RunFolder) -> None:
