@@ -119,7 +119,7 @@ def test_kernels_work_where_the_cache_cannot_be_written(place: str, monkeypatch,
         assert kernels.is_available() and kernels.library().count_votes
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert place in caplog.text and "set XDG_CACHE_HOME" in caplog.text
-    assert not list(Path(tempfile.gettempdir()).glob("autosnn-*/event_driven-*"))
+    assert not list(Path(tempfile.gettempdir()).glob("autosnn-*/kernels-*"))
 
 
 def test_dense_engine_is_taken_where_nothing_can_be_written(monkeypatch, caplog) -> None:

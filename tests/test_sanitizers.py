@@ -22,26 +22,39 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -g"
-TESTS = ("test_kernel_safety.py", "test_kernel_calls.py", "test_event_driven.py", "test_event_conv.py")
-# Errors put into a copy of the kernels, the test that meets them, and what is reported.
+TESTS = (
+    "test_kernel_safety.py", "test_kernel_calls.py", "test_event_driven.py", "test_event_conv.py",
+    "test_normed_spikes.py",
+)  # fmt: skip
+# Errors put into a copy of the kernels: the file, the tests that meet them, and what is reported.
 ERRORS = {
     "padding fires": (
+        "event_driven.c",
         "c + LANES < layer->padded ? all : last",
         "all",
-        "test_threshold_that_is_zero_as_float32_lets_no_padding_channel_fire",
+        ("test_kernel_safety.py", "test_threshold_that_is_zero_as_float32_lets_no_padding_channel_fire"),
         "AddressSanitizer: heap-buffer-overflow",
     ),
     "row too far": (
+        "event_driven.c",
         "min32(in->kernel_h - 1, top)",
         "min32(in->kernel_h - 1, top + 1)",
-        "test_training_kernels",
+        ("test_kernel_safety.py", "test_training_kernels"),
         "AddressSanitizer: heap-buffer-overflow",
     ),
     "signed overflow": (
+        "event_driven.c",
         "int32_t count = 0;\n    float *at",
         "int32_t count = layer->height + 2147483647;\n    float *at",
-        "test_first_layer",
+        ("test_kernel_safety.py", "test_first_layer"),
         "runtime error: signed integer overflow",
+    ),
+    "window outside": (
+        "planes.c",
+        "y < height / 2",
+        "y < (height + 1) / 2",
+        ("test_normed_spikes.py", "max_pool"),
+        "AddressSanitizer: heap-buffer-overflow",
     ),
 }
 
@@ -93,18 +106,18 @@ def test_tests_of_the_kernels_pass_under_sanitizers(environment: dict[str, str])
     done = run_tests(ROOT, environment, *(f"tests/{name}" for name in TESTS))
     assert done.returncode == 0, done.stdout[-5000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout
-    assert list(Path(environment["XDG_CACHE_HOME"]).glob("autosnn/kernels/event_driven-*.so"))
+    assert list(Path(environment["XDG_CACHE_HOME"]).glob("autosnn/kernels/kernels-*.so"))
 
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_sanitizers_report_broken_kernels(error: str, environment: dict[str, str], tmp_path: Path) -> None:
-    right, wrong, test, report = ERRORS[error]
+    name, right, wrong, (file, test), report = ERRORS[error]
     for package in ("snn", "pipeline", "tests"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    source = tmp_path / "snn" / "kernels" / "event_driven.c"
+    source = tmp_path / "snn" / "kernels" / name
     text = source.read_text(encoding="utf-8")
     assert right in text
     source.write_text(text.replace(right, wrong), encoding="utf-8")
-    done = run_tests(tmp_path, environment, "tests/test_kernel_safety.py", "-k", test)
+    done = run_tests(tmp_path, environment, f"tests/{file}", "-k", test)
     assert done.returncode != 0 and report in done.stdout, done.stdout[-5000:]
-    assert "event_driven.c" in done.stdout
+    assert name in done.stdout
