@@ -92,6 +92,16 @@ def test_one_static_sample_has_the_gradients_of_several() -> None:
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-9)
 
 
+def test_weights_beyond_all_bounds_raise_no_errors_here() -> None:
+    layer, norm = SpikingNeuron(), trained_norm()
+    with torch.no_grad():
+        layer.w.fill_(-1e38)
+        norm.weight.fill_(3e38)
+    x = (sequence(T, 2) * 1e20).requires_grad_()
+    layer(x, norm=norm).sum().backward()
+    assert not layer.w.grad.isfinite() or layer.w.grad == 0
+
+
 def test_moments_are_exact_far_from_zero() -> None:
     x = (sequence(T, 2) + 1000).detach().requires_grad_()
     norm, layer = trained_norm(), SpikingNeuron()

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from snn.kernels import planes as kernels
 from snn.kernels.library import is_available
 
+# A training that diverges says so by itself.
+_whatever_the_numbers = np.errstate(all="ignore")
+
 
 def can_fuse(x_T: Tensor, norm: nn.BatchNorm2d | None, added_T: Tensor | None) -> bool:
     """Whether `normed_spikes` applies: for gradients on a CPU, in float32 and a memory order it knows."""
@@ -51,6 +54,7 @@ def _is_dense(x_T: Tensor) -> bool:
     return x_T.is_contiguous() or _is_channels_last(x_T)
 
 
+@_whatever_the_numbers
 def normed_spikes(
     x_T: Tensor,
     norm: nn.BatchNorm2d | None,
@@ -99,6 +103,7 @@ class _NormedSpikes(torch.autograd.Function):
     """Spikes of x * scale + shift + added, where mean and 1 / std of x are given, or of x + added."""
 
     @staticmethod
+    @_whatever_the_numbers
     def forward(
         ctx: Any,
         x_T: Tensor,
@@ -120,6 +125,7 @@ class _NormedSpikes(torch.autograd.Function):
         return spikes_T
 
     @staticmethod
+    @_whatever_the_numbers
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x_T, added_T, weight, decay = ctx.saved_tensors
         neurons = ctx.neurons
@@ -129,7 +135,7 @@ class _NormedSpikes(torch.autograd.Function):
         sums = kernels.fire_backward(
             neurons, ctx.norm, planes, _planes(added_T, neurons), _planes(of_spikes, neurons), current
         )
-        of_decay = None if decay is None else torch.tensor(sums.decay / float(decay))
+        of_decay = None if decay is None else torch.tensor(sums.decay, dtype=decay.dtype) / decay
         of_added = None if added_T is None else of_current
         if weight is None:
             return of_current, None, None, of_added, of_decay, None, None
