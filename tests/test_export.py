@@ -127,7 +127,7 @@ def test_export_that_does_something_else_is_not_kept(
     network: TrainedNetwork, tmp_path: Path, monkeypatch
 ) -> None:
     def fire(_: nn.Module, *given: Any, **named: Any) -> torch.Tensor:
-        current = input_currents(*given, **{"norm": None, "added_T": None, "time_steps": None, **named})
+        current = input_currents(*given, **named)
         return (current > 0).to(current.dtype)
 
     monkeypatch.setattr("snn.export.unrolled.UnrolledNeuron.forward", fire)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from snn.model.blocks import MaxPool
@@ -17,15 +18,8 @@ from snn.model.spike_conv import SpikeConv2d
 class _StockNeuron(SpikingNeuron):
     """spikingjelly's multi-step node behind torch's batch norm."""
 
-    def forward(
-        self,
-        x_T: Tensor,
-        *,
-        norm: nn.BatchNorm2d | None = None,
-        added_T: Tensor | None = None,
-        time_steps: int | None = None,
-    ) -> Tensor:
-        return self.spikingjelly_forward(input_currents(x_T, norm, added_T, time_steps))
+    def forward(self, *currents: Any, **more: Any) -> Tensor:
+        return self.spikingjelly_forward(input_currents(*currents, **more))
 
 
 class _StockPool(MaxPool):

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -50,16 +52,9 @@ class UnrolledNeuron(nn.Module):
         self.leaks = decay is not None
         self.v_threshold = neuron.v_threshold
 
-    def forward(
-        self,
-        x_T: Tensor,
-        *,
-        norm: nn.Module | None = None,
-        added_T: Tensor | None = None,
-        time_steps: int | None = None,
-    ) -> Tensor:
+    def forward(self, *currents: Any, **more: Any) -> Tensor:
         """Spikes [T, *]; arguments as in `SpikingNeuron.forward`."""
-        x_T = input_currents(x_T, norm, added_T, time_steps)
+        x_T = input_currents(*currents, **more)
         v: Tensor | None = None
         spikes = []
         for x in x_T.unbind(0):

@@ -243,18 +243,7 @@ def pool(planes: Planes, out: Planes) -> NDArray[np.uint8]:
     assert is_plain(planes, np.float32) and is_plain(out, np.float32)
     which = np.empty(out.shape, np.uint8)
 
-    def run(share: slice) -> None:
-        library().pool_forward(
-            share.stop - share.start,
-            height,
-            width,
-            channels,
-            planes[share].ctypes.data,
-            out[share].ctypes.data,
-            which[share].ctypes.data,
-        )
-
-    in_threads(run, shares(count))
+    _pool(library().pool_forward, planes.shape, planes, out, which)
     return which
 
 
@@ -264,18 +253,16 @@ def pool_backward(gradient: Planes, which: NDArray[np.uint8], out: Planes) -> No
     assert gradient.shape == which.shape == (count, height // 2, width // 2, channels)
     assert is_plain(gradient, np.float32) and is_plain(out, np.float32) and is_plain(which, np.uint8)
 
-    def run(share: slice) -> None:
-        library().pool_backward(
-            share.stop - share.start,
-            height,
-            width,
-            channels,
-            gradient[share].ctypes.data,
-            which[share].ctypes.data,
-            out[share].ctypes.data,
-        )
+    _pool(library().pool_backward, out.shape, gradient, which, out)
 
-    in_threads(run, shares(count))
+
+def _pool(kernel: Any, shape: tuple[int, ...], *arrays: NDArray[Any]) -> None:
+    """Calls a kernel of pools, of input [M, H, W, C], with shares of its arrays."""
+
+    def run(share: slice) -> None:
+        kernel(share.stop - share.start, *shape[1:], *(array[share].ctypes.data for array in arrays))
+
+    in_threads(run, shares(shape[0]))
 
 
 def _sample_shares(neurons: Neurons) -> list[slice]:

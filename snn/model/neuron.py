@@ -70,7 +70,7 @@ class SpikingNeuron(nn.Module):
         if self.kind != "ReLU" and can_fuse(x_T, norm, added_T):
             spikes_T: Tensor = normed_spikes(x_T, norm, added_T, self.decay(), self.v_threshold, time_steps)
             return spikes_T
-        x_T = input_currents(x_T, norm, added_T, time_steps)
+        x_T = input_currents(x_T, norm=norm, added_T=added_T, time_steps=time_steps)
         if self.kind == "ReLU":
             return x_T.relu()
         if x_T.is_cuda:
@@ -116,7 +116,11 @@ class SpikingNeuron(nn.Module):
 
 
 def input_currents(
-    x_T: Tensor, norm: nn.Module | None, added_T: Tensor | None, time_steps: int | None
+    x_T: Tensor,
+    *,
+    norm: nn.Module | None = None,
+    added_T: Tensor | None = None,
+    time_steps: int | None = None,
 ) -> Tensor:
     """What reaches the neurons, [T, *]; arguments as in `SpikingNeuron.forward`."""
     if norm is not None:
