@@ -26,6 +26,13 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with real clusters get a second try, listed as RERUN: busy machines exceed Ray's time-outs."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @pytest.fixture(autouse=True)
 def ray_s_variables_are_restored() -> Iterator[None]:
     """What a test in this process sets for Ray must not reach the clusters of later tests."""

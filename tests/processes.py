@@ -36,6 +36,12 @@ def kill_family(process: subprocess.Popen[str]) -> None:
             child.kill()
 
 
+def stop_workers(driver: subprocess.Popen[str]) -> None:
+    """SIGSTOP of the Ray processes that a driver started: it lives, and gets no further."""
+    for child in psutil.Process(driver.pid).children(recursive=True):
+        child.suspend()
+
+
 def write_token(folder: Path) -> Path:
     """A file with a new token of a cluster, which only its owner may read."""
     token = folder / "token"

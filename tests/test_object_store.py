@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hosts import Network, network, why_no_hosts
 from objectstore import BUCKET, Store, object_store
-from processes import TINY, kill_family, wait_until, without_times
+from processes import TINY, kill_family, stop_workers, wait_until, without_times
 
 import snn
 from pipeline.storage.files import Files, read_bytes
@@ -109,6 +109,7 @@ def test_killed_run_resumes_on_another_host_with_nothing_but_its_uri(
     driver = start(run_tiny("--run-dir", location), tmp_path)
     try:
         wait_until(lambda: len(run.files.list(EVALUATION_PARTS)) >= 3)
+        stop_workers(driver)  # or it might have finished before the second one asks
         second = subprocess.run(
             command("search", location), cwd=tmp_path, capture_output=True, text=True, timeout=100
         )
