@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ LANES = 8
 MAX_SIZE = 1024
 MAX_CHANNELS = 4096
 _CACHE_LINE = 64
+_OF_THREAD = local()
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,14 @@ class Workspace:
             array = self._arrays[buffer] = aligned_zeros(size, dtype)
         assert array.dtype == dtype, f"buffer {buffer} has elements of two types"
         return array
+
+
+def workspace() -> Workspace:
+    """The buffers of this thread."""
+    if not hasattr(_OF_THREAD, "workspace"):
+        _OF_THREAD.workspace = Workspace()
+    buffers: Workspace = _OF_THREAD.workspace
+    return buffers
 
 
 def fits_entries(shape: tuple[int, int, int]) -> bool:

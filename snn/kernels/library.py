@@ -1,4 +1,4 @@
-"""Compiles event_driven.c and planes.c once per machine with the system's C compiler and loads it.
+"""Compiles the kernels, C files of this folder, once per machine with the system's compiler and loads them.
 
 The shared library lies in the user's cache, keyed by source, compiler, flags and processor. Its name ends
 with its own SHA-256, so that a damaged file is known and built again. Where the cache cannot be used, each
@@ -33,13 +33,14 @@ logger = logging.getLogger(__name__)
 FLAGS_VARIABLE = "AUTOSNN_KERNEL_FLAGS"
 
 SOURCE = Path(__file__).with_name("event_driven.c")
-_SOURCES = (SOURCE, Path(__file__).with_name("planes.c"))
+_SOURCES = (SOURCE, *(Path(__file__).with_name(name) for name in ("planes.c", "winograd.c")))
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _ROOT = 0
 _WITHOUT_RESULT = (
     "encode", "max_pool", "count_votes", "moments", "convolve", "collect",
     "neurons_forward", "neurons_backward", "plane_moments", "norm_backward", "pool_forward", "pool_backward",
+    "winograd", "winograd_weights",
 )  # fmt: skip
 
 
@@ -212,6 +213,8 @@ def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
     kernels.norm_backward.argtypes = [long, long, integer, *6 * [pointer]]
     kernels.pool_forward.argtypes = [long, *3 * [integer], *3 * [pointer]]
     kernels.pool_backward.argtypes = [long, *3 * [integer], *3 * [pointer]]
+    kernels.winograd.argtypes = [pointer, long, *4 * [pointer]]
+    kernels.winograd_weights.argtypes = 3 * [pointer]
     for name in _WITHOUT_RESULT:
         getattr(kernels, name).restype = None
     return kernels
