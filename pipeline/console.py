@@ -103,10 +103,7 @@ def configure_logging() -> None:
 
 
 def configure_worker_logging() -> None:
-    """The same records with time, process and module on standard error, which is a Ray worker's log file.
-
-    Ray calls this when a worker process starts.
-    """
+    """The same records with time, process and module on standard error, which is a Ray worker's log file."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"))
     _set_handler(handler, os.environ.get(LOG_VARIABLE) or "warning")

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import threading
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
+from shutil import which
 
 from pipeline.config.tree import Config
 from pipeline.console import say
-from pipeline.data import load_data
 from pipeline.driving import driving
-from pipeline.environment import describe_environment, list_changes
 from pipeline.finished import TITLES, is_finished, say_report, skipped
 from pipeline.formats import duration, percent
-from pipeline.node_check import check_nodes
 from pipeline.ray.course import recorded_cluster
 from pipeline.ray.ledger import ledger
 from pipeline.ray.session import Resources, ray_session
 from pipeline.ray.waiting import Waiting, refuse_what_no_node_has
-from pipeline.report.join import write_report
-from pipeline.search.check import check_search
-from pipeline.search.stage import search
 from pipeline.storage.run_folder import RunFolder
-from pipeline.training.group import Group
-from pipeline.training.retrain import retrain
-from pipeline.training.supernet import read_checkpoint, reuse_supernet, train_supernet, write_imported
 
 
 def run_all(run: RunFolder, config: Config, supernet: RunFolder | None = None) -> None:
@@ -72,6 +64,11 @@ def open_run(
             and data, or `supernet` or `checkpoint` does not fit this run.
         FileNotFoundError: The data set, the super-network or the checkpoint is missing.
     """
+    from pipeline.data import load_data
+    from pipeline.environment import describe_environment
+    from pipeline.search.check import check_search
+    from pipeline.training.supernet import read_checkpoint, reuse_supernet, write_imported
+
     run.check(config)
     if not config.search.needs_supernet and (supernet or checkpoint):
         raise ValueError(
@@ -96,6 +93,8 @@ def open_run(
 
 def _expected_device(config: Config) -> str:
     """Device type of the search's workers; the more capable one where only the cluster can tell."""
+    import torch
+
     gpus = config.ray.gpus_per_worker
     if gpus is None:
         gpus = torch.cuda.device_count() if config.ray.address is None else 0
@@ -114,12 +113,15 @@ class Stage:
         called: What it is called in the ledger.
         needs: What one of its tasks needs on a node.
         run: Runs it on the resources of the cluster.
+        workers_import: Module that the workers import which Ray starts here at once, one a CPU; empty if the
+            stage uses fewer.
     """
 
     name: str
     called: str
     needs: Callable[[Config, Resources], Waiting]
     run: Callable[[RunFolder, Config, Resources], None]
+    workers_import: Callable[[Config], str] = lambda _: ""
 
     @property
     def title(self) -> str:
@@ -138,16 +140,21 @@ def _run_stages(stages: Sequence[Stage], run: RunFolder, config: Config) -> None
             say(f"{stage.title}: already finished")
         return
     recorded = nullcontext() if config.ray.address is None else recorded_cluster(run)
-    _warn_of_changes(run)
     joined = config.ray.address is not None
-    with ray_session(config) as resources, recorded, ledger(run, config.budget, joined=joined) as costs:
+    unfinished = [stage for stage in stages if not is_finished(stage.name, run, config)]
+    threading.Thread(target=_import_torch, name="import-torch").start()
+    with (
+        ray_session(config, workers_import=unfinished[0].workers_import(config)) as resources,
+        recorded,
+        ledger(run, config.budget, joined=joined) as costs,
+    ):
+        _warn_of_changes(run)
         if config.ray.address is not None:
-            check_nodes(config)
+            _check_nodes(config)
         if resources.grows:
-            unfinished = [stage for stage in stages if not is_finished(stage.name, run, config)]
             refuse_what_no_node_has(stage.needs(config, resources) for stage in unfinished)
         if not run.has_best():
-            check_search(config, load_data(config), "cuda" if resources.gpus_per_worker else "cpu")
+            _check_search(config, resources)
         for stage in stages:
             finished = is_finished(stage.name, run, config)
             say(f"{stage.title}: already finished" if finished else stage.title)
@@ -156,17 +163,42 @@ def _run_stages(stages: Sequence[Stage], run: RunFolder, config: Config) -> None
                 stage.run(run, config, resources)
 
 
+def _import_torch() -> None:
+    """What all stages need and takes long to import; done in a thread while Ray's processes start."""
+    with suppress(ImportError):  # it comes again in the main thread
+        importlib.import_module("torch")
+
+
+def _check_nodes(config: Config) -> None:
+    from pipeline.node_check import check_nodes
+
+    check_nodes(config)
+
+
+def _check_search(config: Config, resources: Resources) -> None:
+    from pipeline.data import load_data
+    from pipeline.search.check import check_search
+
+    check_search(config, load_data(config), "cuda" if resources.gpus_per_worker else "cpu")
+
+
 def _warn_of_changes(run: RunFolder) -> None:
     """Warns if a run goes on where results can differ in their last digits."""
+    from pipeline.environment import list_changes
+
     if run.has_environment() and (changes := list_changes(run.read_environment())):
         logger.warning("this run began on another machine (%s): rounding can differ", "; ".join(changes))
 
 
 def _train(run: RunFolder, config: Config, resources: Resources) -> None:
+    from pipeline.training.supernet import train_supernet
+
     train_supernet(run, config, resources)
 
 
 def _search(run: RunFolder, config: Config, resources: Resources) -> None:
+    from pipeline.search.stage import search
+
     result = search(run, config, resources)
     best, measured = result.best, result.best.evaluation
     assert measured is not None and best.fitness is not None
@@ -180,33 +212,39 @@ def _search(run: RunFolder, config: Config, resources: Resources) -> None:
         logger.warning("the scores cannot tell which architecture is best; of the chosen one: %s", doubt)
 
 
+def _supernet_waiting(config: Config, resources: Resources) -> Waiting:
+    from pipeline.training.group import Group
+
+    return Group.of_supernet(config, resources).waiting()
+
+
+def _search_waiting(config: Config, resources: Resources) -> Waiting:
+    return Waiting("a trial actor", config.threads_per_worker, resources.gpus_per_worker)
+
+
+def _search_import(config: Config) -> str:
+    one_per_cpu = config.threads_per_worker == 1 and not (config.ray.gpus_per_worker or which("nvidia-smi"))
+    return "pipeline.search.inherited_weights" if one_per_cpu else ""
+
+
+def _retrain_waiting(config: Config, resources: Resources) -> Waiting:
+    from pipeline.training.group import Group
+
+    return Group.of_child(config, resources).waiting()
+
+
 def _retrain(run: RunFolder, config: Config, resources: Resources) -> None:
+    from pipeline.training.retrain import retrain
+
     results = retrain(run, config, resources)
     seconds = sum(result.cost.wall_seconds for result in results)
     say(f"  {len(results)} networks, {duration(seconds)} of training in all")
 
 
 STAGES: dict[str, Stage] = {
-    "train-supernet": Stage(
-        "train-supernet",
-        "super-network",
-        lambda config, resources: Group.of_supernet(config, resources).waiting(),
-        _train,
-    ),
-    "search": Stage(
-        "search",
-        "search",
-        lambda config, resources: Waiting(
-            "a trial actor", config.threads_per_worker, resources.gpus_per_worker
-        ),
-        _search,
-    ),
-    "retrain": Stage(
-        "retrain",
-        "retraining",
-        lambda config, resources: Group.of_child(config, resources).waiting(),
-        _retrain,
-    ),
+    "train-supernet": Stage("train-supernet", "super-network", _supernet_waiting, _train),
+    "search": Stage("search", "search", _search_waiting, _search, _search_import),
+    "retrain": Stage("retrain", "retraining", _retrain_waiting, _retrain),
 }
 
 
@@ -231,6 +269,8 @@ def run_transfer(source: RunFolder, text: str, run: RunFolder, config: Config) -
 
 def run_report(run: RunFolder) -> None:
     """Joins what is finished into the report."""
+    from pipeline.report.join import write_report
+
     write_report(run)
     say_report(run)
 

@@ -163,7 +163,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module", autouse=True)
 def stages_only_say_that_they_run() -> Iterator[None]:
     @contextlib.contextmanager
-    def no_ray(_config: Config) -> Iterator[Resources]:
+    def no_ray(_config: Config, **_: str) -> Iterator[Resources]:
         yield Resources(2, 0.0, 2, 0, 2, 0.0)
 
     def say(stage: str) -> Callable[[RunFolder, Config, Resources], None]:

@@ -113,6 +113,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline.networks": {"pipeline.config", "pipeline.storage", "pipeline.data"},
     "pipeline.evaluate": {"pipeline.config"},
 }
+MAY_IMPORT["pipeline.worker"] = {"pipeline.config", "pipeline.console"}
 MAY_IMPORT["pipeline.node_facts"] = {"pipeline.config", "pipeline.data", "pipeline.environment"}
 MAY_IMPORT["pipeline.node_check"] = {"pipeline.config", "pipeline.node_facts"}
 _STAGE = {
@@ -177,8 +178,17 @@ LIGHT = (
 )
 
 
-# Ray processes that only answer trials: they start in a second less without torch.
-NO_TORCH = ("pipeline.search.searcher", "pipeline.search.trials", "pipeline.bench.cluster")
+# Ray processes that only answer trials or hand out weights start in a second less without torch. The driver
+# imports it while Ray starts.
+NO_TORCH = (
+    "pipeline.run",
+    "pipeline.search.searcher",
+    "pipeline.search.trials",
+    "pipeline.search.weights",
+    "pipeline.bench.cluster",
+)
+# What only the report or single data sets and searches need takes seconds to import.
+NOT_AT_THE_START = {"plotly", "scipy", "sklearn", "jinja2", "optuna", "tensorboard", "torchvision"}
 # Texts that look like a module and are none: a key in files that users have; what a README patch adds.
 NO_MODULES = {"snn.samples", "pipeline.algorithms.climbing"}
 
@@ -294,6 +304,10 @@ def test_light_module_loads_neither_torch_nor_ray(module: str) -> None:
 @pytest.mark.parametrize("module", NO_TORCH)
 def test_module_of_a_process_without_torch_loads_none(module: str) -> None:
     assert "torch" not in loaded_by(module)
+
+
+def test_search_starts_without_what_only_the_report_needs() -> None:
+    assert not NOT_AT_THE_START & loaded_by("pipeline.run, pipeline.search.stage")
 
 
 def test_readme_names_tests_that_exist() -> None:

@@ -127,6 +127,13 @@ def test_what_no_node_can_ever_give_is_refused_at_once(config: Config, message: 
     assert not ray.is_initialized()
 
 
+@pytest.mark.slow
+def test_workers_import_what_the_session_names_and_survive_what_they_cannot() -> None:
+    for module, there in (("colorsys", True), ("no_such_module", False)):
+        with ray_session(CONFIG, workers_import=module):
+            assert ray.get(ray.remote(lambda name: name in sys.modules).remote(module)) == there
+
+
 def test_missing_packages_of_the_dashboard_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise ModuleNotFoundError("No module named 'opencensus'", name="opencensus")

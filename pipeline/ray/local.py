@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -37,6 +38,9 @@ from pipeline.interruption import (
 
 logger = logging.getLogger(__name__)
 
+WORKER_SETUP = "pipeline.worker.start_worker"
+"""What Ray calls in each worker process when it starts."""
+
 _PARENT_VARIABLE = "RAY_TMPDIR"
 _PREFIX = "autosnn-"
 _LONGEST_PARENT = 28  # the path of a Unix socket has at most 107 characters, Ray adds up to 63
@@ -45,12 +49,18 @@ _DEPENDED_ON = {"raylet": "its node manager (raylet)", "gcs_server": "its contro
 
 
 @contextmanager
-def local_ray(settings: RayConfig, options: Mapping[str, Any]) -> Iterator[None]:
+def local_ray(
+    settings: RayConfig, options: Mapping[str, Any], variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[None]:
     """Starts Ray and stops it at the end.
+
+    Its processes inherit this one's environment. A `runtime_env` among the options would do the same, but not
+    for the workers that Ray starts at once: it would leave them idle and start others when work comes.
 
     Args:
         settings: `dashboard` is used.
         options: Further arguments of ray.init.
+        variables: Further environment variables of Ray's processes.
 
     Raises:
         ValueError: The dashboard's packages are missing, or RAY_TMPDIR is too long.
@@ -64,19 +74,36 @@ def local_ray(settings: RayConfig, options: Mapping[str, Any]) -> Iterator[None]
         os.environ.pop("RAY_AUTH_TOKEN", None)
         Config.initialize("")  # Ray read the environment when it was imported
         _stay_on_loopback()
-        ray.init(
-            address="local",
-            include_dashboard=settings.dashboard,
-            _node_ip_address="127.0.0.1",
-            dashboard_host="127.0.0.1",
-            _temp_dir=str(folder / "r"),  # Ray opens it to everybody, but not the one above
-            **options,
-        )
+        setup = {ray_constants.WORKER_PROCESS_SETUP_HOOK_ENV_VAR: WORKER_SETUP}
+        with _environment(setup | dict(variables)):
+            ray.init(
+                address="local",
+                include_dashboard=settings.dashboard,
+                _node_ip_address="127.0.0.1",
+                dashboard_host="127.0.0.1",
+                _temp_dir=str(folder / "r"),  # Ray opens it to everybody, but not the one above
+                **options,
+            )
         # Not only `log_to_driver`: when the node manager dies, Ray prints its log's end in between.
         worker._worker_logs_enabled = False
         catch_signals()
         with adopting_orphans(), _watched(folder):
             yield
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables for the length of the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

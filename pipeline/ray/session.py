@@ -15,11 +15,11 @@ from typing import Any
 import ray
 
 from pipeline.config.tree import Config
-from pipeline.config.variables import STAGED_DATA
+from pipeline.config.variables import STAGED_DATA, WORKER_IMPORTS
 from pipeline.console import LOG_VARIABLE
 from pipeline.ray.autoscaler import autoscaler_status
 from pipeline.ray.joined import joined_ray
-from pipeline.ray.local import local_ray
+from pipeline.ray.local import WORKER_SETUP, local_ray
 
 # glibc returns large tensors to the kernel at each free and pays for fresh pages at the next one; these
 # settings make workers keep their memory.
@@ -34,6 +34,7 @@ WORKER_ENVIRONMENT = {
 
 
 _PACKAGES = ("snn", "pipeline")
+_MS_TO_IMPORT = 60_000
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,12 @@ class Resources:
 
 
 @contextmanager
-def ray_session(config: Config) -> Iterator[Resources]:
+def ray_session(config: Config, *, workers_import: str = "") -> Iterator[Resources]:
     """Connects to Ray, or starts it here and stops it at the end; opened once per command.
+
+    Args:
+        config: Settings of the run.
+        workers_import: Module that workers of a Ray started here import as they start; empty for none.
 
     Raises:
         ConnectionError: No cluster answers at `ray.address`, or it does not accept the token.
@@ -73,19 +78,20 @@ def ray_session(config: Config) -> Iterator[Resources]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the searcher reports failures
     options: dict[str, Any] = {
-        "runtime_env": _runtime_env(joined=config.ray.address is not None),
         "logging_level": logging.ERROR,
         "log_to_driver": False,
         "namespace": "autosnn",
     }
     if config.ray.address is None:
-        with local_ray(config.ray, options):
+        # Ray takes a worker for idle while it imports, and ends idle ones beyond one a CPU after a second.
+        options["_system_config"] = {"idle_worker_killing_time_threshold_ms": _MS_TO_IMPORT}
+        with local_ray(config.ray, options, _local_variables(workers_import)):
             resources = _resources(config)
             _check_fits(config, resources)
             yield resources
         return
     name = f"samples-{uuid.uuid4().hex}"
-    options["runtime_env"]["env_vars"][STAGED_DATA] = name
+    options["runtime_env"] = _runtime_env(name)
     with joined_ray(config.ray.address, options):
         holder = None if config.ray.address.startswith("ray://") else _hold_samples(name, config)
         yield _resources(config)
@@ -133,24 +139,22 @@ def _check_fits(config: Config, resources: Resources) -> None:
             )
 
 
-def _runtime_env(*, joined: bool) -> dict[str, Any]:
-    """What worker processes start with: environment variables, their logs, and the project's code.
+def _local_variables(workers_import: str) -> dict[str, str]:
+    """What Ray's processes on this machine have in their environment: workers import the driver's code."""
+    project = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [project, os.environ.get("PYTHONPATH")]))
+    return {"PYTHONPATH": path, WORKER_IMPORTS: workers_import}
 
-    On this machine they import the code from where the driver does. To the nodes of a cluster it travels.
-    """
+
+def _runtime_env(staged_data: str) -> dict[str, Any]:
+    """What workers of a cluster start with: variables, their logs, and the project's code, which travels."""
     project = Path(__file__).resolve().parents[2]
     passed_on = {name: os.environ[name] for name in (LOG_VARIABLE, "PYTHONPATH") if name in os.environ}
-    code: dict[str, Any] = {}
-    if joined:
-        code = {"py_modules": [str(project / name) for name in _PACKAGES], "excludes": ["**/__pycache__/"]}
-    else:
-        passed_on["PYTHONPATH"] = os.pathsep.join(
-            [str(project), *filter(None, [passed_on.get("PYTHONPATH")])]
-        )
     return {
-        "env_vars": WORKER_ENVIRONMENT | passed_on,
-        "worker_process_setup_hook": "pipeline.console.configure_worker_logging",
-        **code,
+        "env_vars": WORKER_ENVIRONMENT | passed_on | {STAGED_DATA: staged_data},
+        "worker_process_setup_hook": WORKER_SETUP,
+        "py_modules": [str(project / name) for name in _PACKAGES],
+        "excludes": ["**/__pycache__/"],
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
@@ -59,6 +60,8 @@ def run_trials(
         gpus: GPUs of each, fractions allowed.
         seconds_per_candidate: After that an evaluator is considered hung and replaced.
     """
+    # A variable for PyTorch Lightning. With it, trials would not be given the workers that Ray has started.
+    class_cache.DEFAULT_ENV_VARS.clear()
     with tempfile.TemporaryDirectory(prefix="tune-") as storage:
         step = _Step(Waiting("a trial actor", cpus, gpus), Guard(seconds_per_candidate, searcher.release))
         tuner = tune.Tuner(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from safetensors.numpy import load
 
+from pipeline.config.variables import WORKER_IMPORTS
 from pipeline.storage.files import Files, read_weights
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,14 @@ def start_weights_holder(files: Files, file: str, sha256: str, *, name: str) -> 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = (
         ray.remote(WeightsHolder)
-        .options(name=name, num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)
+        .options(
+            name=name,
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=-1,
+            scheduling_strategy=here,
+            runtime_env={"env_vars": {WORKER_IMPORTS: ""}},  # a process of its own, without torch
+        )
         .remote(files, file, sha256)
     )
     try:
