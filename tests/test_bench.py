@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +16,18 @@ from torch.nn import functional
 from toys import BACKBONES, make_network
 
 from pipeline.bench import run as bench_module
+from pipeline.bench import steps
 from pipeline.bench.convolutions import ConvolutionsAlone, fastest_convolutions
 from pipeline.bench.deviation import compare_results
 from pipeline.bench.hours import NUM_WORKERS, Speeds, assumptions, estimate_hours
+from pipeline.bench.own_process import own_process
 from pipeline.bench.plain import PlainPath, PlainTrainer, convolutions_of, evaluate_plainly
 from pipeline.bench.run import render_hours, render_table
 from pipeline.bench.settings import BenchSettings
+from pipeline.bench.steps import task_of, with_channels
 from pipeline.bench.stopwatch import Comparison, OtherProcesses, SectionResult, alternate
-from pipeline.bench.subject import generated_subject, training_samples
+from pipeline.bench.subject import generated_subject, repeated
+from pipeline.bench.training import bench_training
 from pipeline.config.named import named_config
 from pipeline.config.tree import DataConfig
 from snn.engines.trie import evaluate_architectures
@@ -138,6 +144,40 @@ def test_contestants_take_turns_and_the_median_counts() -> None:
     assert len(alternate({"a": lambda: None}, rounds=9, longest=0.0)["a"].seconds) == 1
 
 
+def test_a_contestant_keeps_its_own_process_from_round_to_round() -> None:
+    with own_process(partial, os.getpid) as run, own_process(partial, torch.get_num_threads) as threads:
+        assert run() == run() != os.getpid()
+        assert threads() == torch.get_num_threads()
+
+
+def test_a_contestant_that_cannot_be_made_says_why() -> None:
+    with pytest.raises(ZeroDivisionError), own_process(divmod, 1, 0):
+        pass
+
+
+@pytest.mark.parametrize("make", [steps.spikingjelly, steps.plain])
+def test_contestants_of_training_take_every_step_from_a_task_of_values(subject, make) -> None:
+    task = task_of(subject, num_steps=2, batch_size=4)
+    data = task.data()
+    assert len(task.samples(data)) == 8
+    weights = task.network(data).state_dict()
+    for name, value in subject.network.state_dict().items():
+        assert torch.equal(weights[name], value), name
+    wide = with_channels(task, 12, num_steps=1, batch_size=4)
+    assert wide.network(data).stem.conv.out_channels == 12
+    assert make(task)().num_images == 8 and make(wide)().num_images == 4
+
+
+@pytest.mark.slow
+def test_training_is_compared_with_few_and_with_many_channels(subject) -> None:
+    result = bench_training(subject, quick=True)
+    names = [line.name for line in result.comparisons]
+    assert names[-1] == "training / spikingjelly, C = 64" and len(names) == len(set(names)) == 4
+    assert all(line.ours > 0 and line.theirs > 0 for line in result.comparisons)
+    assert result.facts["images_per_second"].keys() == {"plain_96", "spikingjelly", "ours", "convolutions"}
+    assert "N " in result.facts["convolutions"]
+
+
 def test_cpu_share_of_other_processes_is_between_0_and_1() -> None:
     with OtherProcesses() as others:
         sum(range(3_000_000))
@@ -175,7 +215,7 @@ def test_generated_network_fires_at_the_rate_of_a_trained_one(subject) -> None:
     again = generated_subject(named_config("demo"), num_images=200)
     assert torch.equal(again.network.head.weight, subject.network.head.weight)
     assert again.firing_rate == subject.firing_rate
-    assert len(training_samples(subject, 5000)) == 5000
+    assert len(repeated(subject.train, 5000)) == 5000
     assert sum(len(labels) for _, labels in subject.batches(1000, 128)) == 1000
     norms = [m for m in subject.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert all(norm.momentum == 0.1 and not norm.training for norm in norms)

@@ -68,7 +68,7 @@ class Subject:
 
     def batches(self, number: int, batch_size: int) -> Batches:
         """`number` samples of D_val, repeated if it has fewer; preprocessed, in memory."""
-        return list(_repeated(self.val, number).batches(min(batch_size, number), CPU))
+        return list(repeated(self.val, number).batches(min(batch_size, number), CPU))
 
     def facts(self) -> dict[str, Any]:
         network = self.config.network
@@ -82,9 +82,9 @@ class Subject:
         }
 
 
-def training_samples(subject: Subject, number: int) -> SampleSet:
-    """`number` training samples, repeated if there are fewer."""
-    return _repeated(subject.train, number)
+def repeated(samples: SampleSet, number: int) -> SampleSet:
+    """`number` of the samples, repeated if there are fewer."""
+    return replace(samples, indices=np.resize(samples.indices, number))
 
 
 def num_samples(batches: Batches) -> int:
@@ -111,15 +111,19 @@ def generated_subject(config: Config, *, num_images: int = _NUM_IMAGES) -> Subje
 
     Batch norm is recalibrated on random paths, so that every layer fires about as in a trained network.
     """
-    images = replace(config, data=DataConfig(dataset="cifar10"))
-    samples = _smooth_images(num_images, config.seed)
-    data = RunData(images, train=samples, test=samples)
+    data = generated_data(config, num_images)
     network = make_network(config.network, data, seed=config.seed)
     with torch.no_grad():
         network.head.weight.mul_(_HEAD_SCALE)
     recalibrate(network, config, data.supernet_train())
     source = "random weights, batch norm recalibrated, on generated smooth images of 3x32x32"
     return _subject(config, network, data, source, generated=True)
+
+
+def generated_data(config: Config, num_images: int) -> RunData:
+    """Generated images of CIFAR's shape, augmented like those of CIFAR-10."""
+    samples = _smooth_images(num_images, config.seed)
+    return RunData(replace(config, data=DataConfig(dataset="cifar10")), train=samples, test=samples)
 
 
 def trained_subject(run: RunFolder, data_root: Path | None = None) -> Subject:
@@ -150,10 +154,10 @@ def recalibrate(network: SpikingNetwork, config: Config, samples: SampleSet) -> 
     rng = random.Random(config.seed)
     orders = [rng.sample(config.network.blocks, len(config.network.blocks)) for _ in network.backbone.layers]
     batch_size = min(_RECALIBRATION_BATCH_SIZE, len(samples))
-    repeated = _repeated(samples, _RECALIBRATION_BATCHES * batch_size)
+    shown = repeated(samples, _RECALIBRATION_BATCHES * batch_size)
     network.train()
     with torch.no_grad():
-        for i, (inputs, _) in enumerate(repeated.batches(batch_size, CPU)):
+        for i, (inputs, _) in enumerate(shown.batches(batch_size, CPU)):
             path = Architecture(tuple(order[i % len(order)] for order in orders))
             network(to_memory_format(inputs), path)
             orders = [order[1:] + order[:1] if rng.random() < 0.5 else order for order in orders]
@@ -170,10 +174,6 @@ def _subject(
     architectures = subject.random_architectures(8, seed=config.seed)
     results = evaluate_architectures(network, architectures, subject.batches(32, 32))
     return replace(subject, firing_rate=float(np.mean([result.firing_rate for result in results])))
-
-
-def _repeated(samples: SampleSet, number: int) -> SampleSet:
-    return replace(samples, indices=np.resize(samples.indices, number))
 
 
 def _smooth_images(number: int, seed: int) -> LabelledSamples:
