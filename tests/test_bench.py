@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 from toys import BACKBONES, make_network
 
+from pipeline.bench import rates as rates_module
 from pipeline.bench import run as bench_module
 from pipeline.bench import steps
 from pipeline.bench.convolutions import ConvolutionsAlone, fastest_convolutions
@@ -22,6 +23,7 @@ from pipeline.bench.deviation import compare_results
 from pipeline.bench.hours import NUM_WORKERS, Speeds, assumptions, estimate_hours
 from pipeline.bench.own_process import own_process
 from pipeline.bench.plain import PlainPath, PlainTrainer, convolutions_of, evaluate_plainly
+from pipeline.bench.rates import Cell, bench_rates, dense_wins, set_firing_rate
 from pipeline.bench.run import render_hours, render_table
 from pipeline.bench.settings import BenchSettings
 from pipeline.bench.steps import task_of, with_channels
@@ -176,6 +178,37 @@ def test_training_is_compared_with_few_and_with_many_channels(subject) -> None:
     assert all(line.ours > 0 and line.theirs > 0 for line in result.comparisons)
     assert result.facts["images_per_second"].keys() == {"plain_96", "spikingjelly", "ours", "convolutions"}
     assert "N " in result.facts["convolutions"]
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.3])
+def test_every_layer_of_neurons_fires_at_the_rate_it_is_set_to(rate) -> None:
+    network, architecture = make_network(time_steps=4), Architecture(("SRB_k3", "SCB_k3") * 2 + ("SRB_k5",))
+    ((inputs, labels),) = batches(num_samples=8)
+    set_firing_rate(network, architecture, inputs, rate)
+    found = evaluate_architectures(network, [architecture], [(inputs, labels)])[0]
+    layers = {k: v for k, v in found.firing_rate_per_layer.items() if k == "stem" or k.startswith("layer")}
+    assert layers and all(v == pytest.approx(rate, rel=0.15) for v in layers.values())
+
+
+def test_dense_wins_where_the_ratio_of_the_times_crosses_1() -> None:
+    def cells(channels: int, *ratios: float) -> list[Cell]:
+        measured = zip((0.1, 0.2, 0.3), ratios, strict=True)
+        return [Cell(channels, rate, rate, ratio, 1.0, {}) for rate, ratio in measured]
+
+    assert dense_wins([*cells(1, 0.2, 0.8, 1.2), *cells(2, 0.1, 0.2, 0.9), *cells(3, 1.1, 2, 3)]) == {
+        "C = 1": "above 25.0 %",
+        "C = 2": "at none up to 30.0 %",
+        "C = 3": "at every rate from 10.0 %",
+    }
+
+
+def test_engines_are_compared_over_rates_and_channels(subject, monkeypatch) -> None:
+    monkeypatch.setattr(rates_module, "_QUICK_CHANNELS", (2, 4))
+    result = bench_rates(subject, quick=True)
+    assert len(result.comparisons) == len(result.facts["cells"]) == 4
+    assert result.comparisons[0].name == "event-driven, C = 2, rate 5 % / dense"
+    assert result.facts["dense_wins"].keys() == {"C = 2", "C = 4"}
+    assert all(abs(cell["firing_rate"] / cell["wanted"] - 1) < 0.5 for cell in result.facts["cells"])
 
 
 def test_cpu_share_of_other_processes_is_between_0_and_1() -> None:

@@ -19,6 +19,7 @@ from pipeline.bench.cluster import bench_cluster
 from pipeline.bench.control_plane import bench_control_plane
 from pipeline.bench.evaluation import bench_sharing
 from pipeline.bench.hours import Speeds, StageHours, assumptions, estimate_hours
+from pipeline.bench.rates import bench_rates
 from pipeline.bench.settings import DEFAULT_SECTIONS, SECTIONS, BenchSettings, Section
 from pipeline.bench.stopwatch import Comparison, OtherProcesses, SectionResult
 from pipeline.bench.subject import Subject, generated_subject, trained_subject
@@ -36,6 +37,7 @@ BENCH_FILE = "bench.json"
 
 _TITLES: dict[Section, str] = {
     "candidate": "one candidate",
+    "rates": "engines, by firing rate and channels",
     "sharing": "many candidates",
     "training": "training of the super-network",
     "cluster": "orchestration by Ray Tune, virtual workers",
@@ -136,6 +138,7 @@ def _run_section(section: Section, subject: Subject, settings: BenchSettings, ou
     quick = settings.quick
     runners: dict[Section, Callable[[], SectionResult]] = {
         "candidate": lambda: bench_one_candidate(subject, quick=quick),
+        "rates": lambda: bench_rates(subject, quick=quick),
         "sharing": lambda: bench_sharing(subject, quick=quick),
         "training": lambda: bench_training(subject, quick=quick),
         "cluster": lambda: bench_cluster(quick=quick),
