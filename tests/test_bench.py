@@ -26,6 +26,7 @@ from pipeline.bench.plain import PlainPath, PlainTrainer, convolutions_of, evalu
 from pipeline.bench.rates import Cell, bench_rates, dense_wins, set_firing_rate
 from pipeline.bench.run import render_hours, render_table
 from pipeline.bench.settings import BenchSettings
+from pipeline.bench.start_up import bench_start_up
 from pipeline.bench.steps import task_of, with_channels
 from pipeline.bench.stopwatch import Comparison, OtherProcesses, SectionResult, alternate
 from pipeline.bench.subject import generated_subject, repeated
@@ -209,6 +210,13 @@ def test_engines_are_compared_over_rates_and_channels(subject, monkeypatch) -> N
     assert result.comparisons[0].name == "event-driven, C = 2, rate 5 % / dense"
     assert result.facts["dense_wins"].keys() == {"C = 2", "C = 4"}
     assert all(abs(cell["firing_rate"] / cell["wanted"] - 1) < 0.5 for cell in result.facts["cells"])
+
+
+@pytest.mark.slow
+def test_commands_are_timed_until_they_answer() -> None:
+    result = bench_start_up(quick=True)
+    assert [line.target for line in result.comparisons] == [2.0, 3.5, 6.0]
+    assert all(line.ours > 0.05 and line.absolute for line in result.comparisons)
 
 
 def test_cpu_share_of_other_processes_is_between_0_and_1() -> None:

@@ -21,6 +21,7 @@ from pipeline.bench.evaluation import bench_sharing
 from pipeline.bench.hours import Speeds, StageHours, assumptions, estimate_hours
 from pipeline.bench.rates import bench_rates
 from pipeline.bench.settings import DEFAULT_SECTIONS, SECTIONS, BenchSettings, Section
+from pipeline.bench.start_up import bench_start_up
 from pipeline.bench.stopwatch import Comparison, OtherProcesses, SectionResult
 from pipeline.bench.subject import Subject, generated_subject, trained_subject
 from pipeline.bench.training import bench_training
@@ -42,9 +43,10 @@ _TITLES: dict[Section, str] = {
     "training": "training of the super-network",
     "cluster": "orchestration by Ray Tune, virtual workers",
     "weights": "distribution of the weights",
+    "start-up": "starting up",
     "control-plane": "control plane, long searches on many workers",
 }
-_IN_RAY: tuple[Section, ...] = ("cluster", "weights", "control-plane")
+_IN_RAY: tuple[Section, ...] = ("cluster", "weights", "start-up", "control-plane")
 _DISTURBING = 0.1  # CPU share of other processes above which a warning is printed
 
 
@@ -143,6 +145,7 @@ def _run_section(section: Section, subject: Subject, settings: BenchSettings, ou
         "training": lambda: bench_training(subject, quick=quick),
         "cluster": lambda: bench_cluster(quick=quick),
         "weights": lambda: bench_weights(subject, quick=quick),
+        "start-up": lambda: bench_start_up(quick=quick),
         "control-plane": lambda: bench_control_plane(settings.out, quick=quick, address=settings.ray_address),
     }
     say(_TITLES[section])

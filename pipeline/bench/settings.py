@@ -10,7 +10,9 @@ from typing import Annotated, Literal, get_args
 
 from tyro.conf import arg
 
-Section = Literal["candidate", "rates", "sharing", "training", "cluster", "weights", "control-plane"]
+Section = Literal[
+    "candidate", "rates", "sharing", "training", "cluster", "weights", "start-up", "control-plane"
+]
 SECTIONS: tuple[Section, ...] = get_args(Section)
 DEFAULT_SECTIONS = SECTIONS[:-1]
 
