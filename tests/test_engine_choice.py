@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,10 @@ import pipeline.search.check
 from pipeline.algorithms import optuna_tpe
 from pipeline.config.named import named_config
 from pipeline.config.tree import Config
+from pipeline.data import load_data
+from pipeline.networks import make_network as make_run_network
 from pipeline.run import open_run
+from pipeline.search.engine import choose_search_engine
 from pipeline.storage.run_folder import RunFolder
 from snn.engines.dense import DenseNetwork
 from snn.engines.engine import choose_engine, make_inference
@@ -24,6 +28,8 @@ from snn.engines.trie import evaluate_architectures
 from snn.kernels.library import KernelsUnavailable
 from snn.model.network import SpikingNetwork
 from snn.model.spike_conv import SpikeConv2d
+from snn.model.spikes import record_spikes
+from snn.options import EngineName
 from snn.search_space import ALL_BLOCKS, AUTOSNN_BLOCKS, Architecture, make_backbone
 
 require_kernels()
@@ -67,6 +73,30 @@ def test_auto_is_dense_where_a_network_does_not_fit_the_kernels(size, options, f
             ValueError, match=r"1024x1024 pixels and 4,096 channels.*--search\.engine dense or auto"
         ):
             choose_engine("event_driven", "cpu", network, **SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["demo", "demo_events"])
+def test_auto_is_dense_for_wide_networks_that_fire_much(name: str) -> None:
+    config = named_config(name)
+    data = load_data(config)
+
+    def chosen(channels: int, spikes: float | None, engine: EngineName = "auto") -> str:
+        network = replace(config.network, channels=channels)
+        search = replace(config.search, engine=engine)
+        changed = replace(config, network=network, search=search)
+        return choose_search_engine(changed, "cpu", data, spikes=spikes).name
+
+    assert chosen(128, None) == "event_driven"
+    assert chosen(128, 1e9) == "dense"
+    assert chosen(64, 1e9) == chosen(128, 1e9, "event_driven") == "event_driven"
+    network = make_run_network(replace(config.network, channels=128), data).eval()
+    path = replace(config.network, channels=128).search_space().sample(random.Random(1))
+    inputs, _ = data.search_val().batch(data.search_val().indices[:1], torch.device("cpu"))
+    with torch.no_grad(), record_spikes(network) as record:
+        network(inputs, path)
+    outputs = sum(record.neurons.values()) * config.network.time_steps
+    # Paths differ in how many outputs they have, but not by a factor of 2.
+    assert chosen(128, 0.1 * outputs) == "event_driven" and chosen(128, 0.4 * outputs) == "dense"
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

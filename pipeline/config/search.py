@@ -37,7 +37,7 @@ class SearchConfig(SearchSettings):
     engine: EngineName = "auto"
     """How candidates are evaluated: `event_driven` adds weights spike by spike on a CPU, `dense` is torch on
     any device; `auto` is event-driven on CPUs that have a C compiler, for samples of at most 1024 pixels a
-    side."""
+    side, and for networks of 128 and more channels only if the super-network fires at 27 % or less."""
     precision: Precision = "float32"
     """Format of weights and potentials of the dense engine; spikes are exact in either."""
     statistics: StatisticsName = "stored"

@@ -222,11 +222,12 @@ def _evaluate(
     """Evaluations by architecture; those that any run has made already come from the evaluation cache."""
     run, config, data = supernet.run, supernet.config, supernet.data
     scored_with = replace(config, search=replace(config.search, statistics=statistics))
-    engine = choose_search_engine(scored_with, "cpu", data)
-    sha256 = run.read_supernet().weights_sha256
+    trained = run.read_supernet()
+    engine = choose_search_engine(scored_with, "cpu", data, spikes=trained.spikes_reference)
     cache = None
     if config.search.cache:
-        cache = open_cache(run, config, data, weights_sha256=sha256, engine=engine.identity(find_cpu()))
+        identity = engine.identity(find_cpu())
+        cache = open_cache(run, config, data, weights_sha256=trained.weights_sha256, engine=identity)
     known = {} if cache is None else cache.read()
     done = {a: e for a in architectures if (row := known.get(str(a))) and (e := row.evaluation)}
     todo = sorted((a for a in architectures if a not in done), key=str)  # equal prefixes side by side

@@ -130,6 +130,12 @@ def _prepare(run: RunFolder, config: Config, resources: Resources) -> _Prepared:
         config.network.search_space(), config.search, seed=config.seed, spikes_reference=reference
     )
     engine = choose_search_engine(config, device.type, data)
+    if config.search.needs_supernet:
+        usual, engine = engine, choose_search_engine(config, device.type, data, spikes=reference)
+        if engine.name != usual.name:
+            say(
+                "  networks fire so much that dense evaluation is faster; its rounding depends on the machine"
+            )
     cache = None
     if config.search.cache:
         identity = engine.identity(device)
