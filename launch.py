@@ -136,24 +136,44 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Replay:
-    """Compares search algorithms on the table of a finished run with --search.algorithm exhaustive."""
+    """Compares search algorithms on the table of a finished run with --search.algorithm exhaustive, or on a
+    table made elsewhere (--table)."""
 
-    run_dir: RunDir
+    run_dir: Annotated[str, Positional, arg(metavar="[RUN_DIR]", help="Folder of the run, or its URI.")] = ""
+    table: Path | None = None
+    """Parquet or CSV file instead of a run: columns `accuracy` in [0, 1], `spikes` or `firing_rate`, and
+    `architecture` (choices joined by "-") or one column per layer; a row for each combination of choices."""
     seeds: int = 20
     """Searches of each algorithm, with the seeds 0, 1, ..."""
     evaluations: int | None = None
-    """Evaluations of each search; by default the run's search.max_evaluations."""
+    """Evaluations of each search; by default the run's search.max_evaluations, 400 for a table."""
+    spike_exponent: float | None = None
+    """lambda of the fitness; by default the run's, -0.08 for a table."""
+    official_crossover: bool = False
+    """Cut as the official code does, as --search.official-crossover."""
     algorithms: tuple[str, ...] = ()
     """Names as in --search.algorithm; by default `evolution`, `random`, `aging` and `nsga2`."""
 
     def run(self) -> None:
+        from pipeline.algorithms.settings import SearchSettings
         from pipeline.analysis.replay import DEFAULT_ALGORITHMS, replay_run, replay_table
+        from pipeline.analysis.table import replay_file
         from pipeline.storage.names import REPLAY
         from pipeline.storage.run_folder import RunFolder
 
-        folder, algorithms = RunFolder(self.run_dir), self.algorithms or DEFAULT_ALGORITHMS
-        results = replay_run(folder, num_seeds=self.seeds, algorithms=algorithms, budget=self.evaluations)
-        say(replay_table(results))
+        if bool(self.run_dir) == (self.table is not None):
+            raise ValueError("replay needs either a RUN_DIR or --table FILE; replay --help explains both.")
+        asked = {"max_evaluations": self.evaluations, "spike_exponent": self.spike_exponent}
+        changes: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        if self.official_crossover:
+            changes["official_crossover"] = True
+        algorithms = self.algorithms or DEFAULT_ALGORITHMS
+        if self.table is not None:
+            settings = SearchSettings(**changes)
+            say(replay_table(replay_file(self.table, settings, num_seeds=self.seeds, algorithms=algorithms)))
+            return
+        folder = RunFolder(self.run_dir)
+        say(replay_table(replay_run(folder, num_seeds=self.seeds, algorithms=algorithms, **changes)))
         say(f"\nwritten to {folder.shown(REPLAY)}; for the report: python launch.py report {self.run_dir}")
 
 
@@ -275,7 +295,7 @@ def read(arguments: list[str]) -> Any:
         "configs": Configs(),
         **{name: Stage(name, todo) for name in ("train-supernet", "search", "retrain", "report")},
         "evaluate": Evaluate(todo, todo),
-        "replay": Replay(todo),
+        "replay": Replay(),
         "fidelity": Fidelity(todo),
         "predict": Predict(todo, todo),
         "export": Export(todo, todo),

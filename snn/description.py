@@ -40,7 +40,7 @@ class Structure:
     init_tau: float
 
     def __post_init__(self) -> None:
-        Architecture(self.architecture)  # raises if a block is unknown
+        Architecture.parse(str(Architecture(self.architecture)))  # raises if a block is unknown
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ sections 3 and 4 (arXiv 2201.12738).
 
 from __future__ import annotations
 
+import math
+import operator
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 # In the order of the official code, whose checkpoints store a block by its index here.
@@ -45,10 +47,11 @@ REFERENCE_ARCHITECTURES = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """One candidate block per searched layer, from input to output.
+    """One choice per searched layer, from input to output.
 
     Attributes:
-        blocks: Block names from ALL_BLOCKS, one per layer.
+        blocks: Names of the chosen blocks, one per layer. `parse` accepts those of ALL_BLOCKS; a
+            CategoricalSpace may have any.
     """
 
     blocks: tuple[str, ...]
@@ -56,8 +59,6 @@ class Architecture:
     def __post_init__(self) -> None:
         if not self.blocks:
             raise ValueError("An architecture needs at least one block, got none.")
-        for block in self.blocks:
-            check_block(block)
 
     def __str__(self) -> str:
         return "-".join(self.blocks)
@@ -80,9 +81,13 @@ class Architecture:
                 raise ValueError(
                     f"Architecture {text!r:.60} needs a backbone, which sets the number of layers."
                 )
-            return cls((text.removeprefix("all-"),) * num_layers)
+            block = text.removeprefix("all-")
+            check_block(block)
+            return cls((block,) * num_layers)
+        architecture = cls(tuple(text.split("-")))
         try:
-            architecture = cls(tuple(text.split("-")))
+            for block in architecture.blocks:
+                check_block(block)
         except ValueError as error:
             names = ", ".join(REFERENCE_ARCHITECTURES)
             raise ValueError(
@@ -149,6 +154,16 @@ class Backbone:
     def layers(self) -> tuple[SearchedLayer, ...]:
         """The searched layers, without the pools."""
         return tuple(part for part in self.body if isinstance(part, SearchedLayer))
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """How many searched layers lie before each place between two parts of the body, pools included.
+
+        The official code draws its crossover's cut from these places. So a cut right after a pool is the one
+        before it once more, and one before a final pool leaves nothing to the second parent.
+        """
+        searched = [isinstance(part, SearchedLayer) for part in self.body]
+        return tuple(sum(searched[:place]) for place in range(1, len(self.body)))
 
     def head_size(self, height: int, width: int) -> tuple[int, int]:
         """Size (H, W) of the feature maps that reach the head, for an input of `height` x `width`.
@@ -218,31 +233,36 @@ def _strided_body(c: int) -> tuple[SearchedLayer, ...]:
 
 
 @dataclass(frozen=True)
-class SearchSpace:
-    """All architectures of a backbone: one of `blocks` in each of `num_layers` layers.
+class CategoricalSpace:
+    """All architectures that take one of several choices in each layer.
 
     Attributes:
-        num_layers: Number of searched layers, at least 1.
-        blocks: Candidate blocks, the same in every layer; their order defines an architecture's index.
+        choices: The choices of each layer, at least one and all different; their order defines an
+            architecture's index.
+        cuts: As in `Backbone.cuts`; empty if there is no backbone.
     """
 
-    num_layers: int
-    blocks: tuple[str, ...] = AUTOSNN_BLOCKS
+    choices: tuple[tuple[str, ...], ...]
+    cuts: tuple[int, ...] = field(default=(), compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {self.num_layers}.")
-        for block in self.blocks:
-            check_block(block)
-        if len(set(self.blocks)) != len(self.blocks) or not self.blocks:
-            raise ValueError(f"blocks must be different from each other and not empty, got {self.blocks}.")
+        if not self.choices:
+            raise ValueError("A search space needs at least one layer, got none.")
+        for blocks in self.choices:
+            if len(set(blocks)) != len(blocks) or not blocks:
+                raise ValueError(f"blocks must be different from each other and not empty, got {blocks}.")
+
+    @property
+    def num_layers(self) -> int:
+        """Number of searched layers."""
+        return len(self.choices)
 
     def __len__(self) -> int:
-        return len(self.blocks) ** self.num_layers
+        return math.prod(map(len, self.choices))
 
     def __contains__(self, architecture: Architecture) -> bool:
         blocks = architecture.blocks
-        return len(blocks) == self.num_layers and set(blocks) <= set(self.blocks)
+        return len(blocks) == self.num_layers and all(map(operator.contains, self.choices, blocks))
 
     def __iter__(self) -> Iterator[Architecture]:
         return (self.at(index) for index in range(len(self)))
@@ -252,46 +272,82 @@ class SearchSpace:
         if not 0 <= index < len(self):
             raise ValueError(f"index must be in [0, {len(self)}), got {index}.")
         blocks = []
-        for _ in range(self.num_layers):
-            index, digit = divmod(index, len(self.blocks))
-            blocks.append(self.blocks[digit])
+        for choices in reversed(self.choices):
+            index, digit = divmod(index, len(choices))
+            blocks.append(choices[digit])
         return Architecture(tuple(reversed(blocks)))
 
     def index(self, architecture: Architecture) -> int:
         """The index of an architecture, the inverse of `at`."""
         if architecture not in self:
-            raise ValueError(
-                f"Architecture '{architecture}' is not in the search space: {self.num_layers} layers, "
-                f"each one of {', '.join(self.blocks)}."
-            )
+            raise ValueError(f"Architecture '{architecture}' is not in the search space: {self}.")
         index = 0
-        for block in architecture.blocks:
-            index = index * len(self.blocks) + self.blocks.index(block)
+        for block, choices in zip(architecture.blocks, self.choices, strict=True):
+            index = index * len(choices) + choices.index(block)
         return index
+
+    def __str__(self) -> str:
+        return " x ".join(f"({', '.join(choices)})" for choices in self.choices)
 
     def sample(self, rng: random.Random) -> Architecture:
         """Draws an architecture uniformly."""
-        return Architecture(tuple(rng.choice(self.blocks) for _ in range(self.num_layers)))
+        return Architecture(tuple(rng.choice(choices) for choices in self.choices))
 
     def mutate(self, parent: Architecture, probability: float, rng: random.Random) -> Architecture:
         """Changes each layer with `probability`, always to a different block (paper section 4.3)."""
         return Architecture(
             tuple(
-                self._other_block(block, rng) if rng.random() < probability else block
-                for block in parent.blocks
+                _other_block(choices, block, rng) if rng.random() < probability else block
+                for choices, block in zip(self.choices, parent.blocks, strict=True)
             )
         )
 
-    def crossover(self, first: Architecture, second: Architecture, rng: random.Random) -> Architecture:
+    def crossover(
+        self, first: Architecture, second: Architecture, rng: random.Random, *, official: bool = False
+    ) -> Architecture:
         """One-point crossover: the first layers of one parent and the remaining ones of the other.
 
-        Each parent contributes at least one layer.
+        Each parent contributes at least one layer, and every cut is as likely as another.
+
+        Args:
+            first: The parent of the first layers.
+            second: The parent of the last layers.
+            rng: Draws the cut.
+            official: Draw it from `cuts`, as the official code does.
         """
         if self.num_layers == 1:
             return first
-        cut = rng.randrange(1, self.num_layers)
+        cut = rng.choice(self.cuts) if official and self.cuts else rng.randrange(1, self.num_layers)
         return Architecture(first.blocks[:cut] + second.blocks[cut:])
 
-    def _other_block(self, block: str, rng: random.Random) -> str:
-        others: Sequence[str] = [other for other in self.blocks if other != block]
-        return rng.choice(others) if others else block
+
+def _other_block(choices: Sequence[str], block: str, rng: random.Random) -> str:
+    others = [other for other in choices if other != block]
+    return rng.choice(others) if others else block
+
+
+class SearchSpace(CategoricalSpace):
+    """All architectures of a backbone: one of `blocks` in each of `num_layers` layers.
+
+    Args:
+        num_layers: Number of searched layers, at least 1.
+        blocks: Candidate blocks, the same in every layer; their order defines an architecture's index.
+        cuts: As in CategoricalSpace.
+    """
+
+    def __init__(
+        self, num_layers: int, blocks: tuple[str, ...] = AUTOSNN_BLOCKS, *, cuts: tuple[int, ...] = ()
+    ) -> None:
+        if num_layers < 1:
+            raise ValueError(f"num_layers must be at least 1, got {num_layers}.")
+        for block in blocks:
+            check_block(block)
+        super().__init__((blocks,) * num_layers, cuts=cuts)
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The candidate blocks of every layer."""
+        return self.choices[0]
+
+    def __str__(self) -> str:
+        return f"{self.num_layers} layers, each one of {', '.join(self.blocks)}"

@@ -87,8 +87,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "snn.search_space",
     },
     "pipeline.formats": set(),
-    "pipeline.algorithms": set(),
-    "pipeline.config": {"pipeline.algorithms"},
+    "pipeline.identity": set(),
+    "pipeline.algorithms": {"pipeline.identity"},
+    "pipeline.config": {"pipeline.identity", "pipeline.algorithms"},
     "pipeline.storage": {"pipeline.config"},
     "pipeline.analysis": {"pipeline.config", "pipeline.algorithms", "pipeline.storage"},
     "pipeline.interruption": set(),
@@ -124,7 +125,7 @@ MAY_IMPORT |= {
     "pipeline.fidelity": _STAGE
     | {"pipeline.analysis", "pipeline.node_check", "pipeline.training", "pipeline.search"},
     "pipeline.training": _STAGE | {"pipeline.evaluate", "pipeline.finished"},
-    "pipeline.search": _STAGE | {"pipeline.algorithms", "pipeline.analysis"},
+    "pipeline.search": _STAGE | {"pipeline.identity", "pipeline.algorithms", "pipeline.analysis"},
     "pipeline.report": {
         "pipeline.formats", "pipeline.config", "pipeline.storage", "pipeline.analysis",
     },

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 
+from pipeline.config.named import named_config
 from snn.search_space import (
     AUTOSNN_BLOCKS,
     REFERENCE_ARCHITECTURES,
     Architecture,
+    CategoricalSpace,
     SearchSpace,
     make_backbone,
     stem_for_size,
@@ -67,6 +70,32 @@ def test_crossover_joins_a_head_of_one_parent_and_the_tail_of_the_other() -> Non
         cut = blocks.count("SCB_k3")
         assert 1 <= cut <= 4
         assert blocks == ("SCB_k3",) * cut + ("SRB_k5",) * (5 - cut)
+
+
+def test_official_crossover_cuts_the_list_that_includes_the_pools() -> None:
+    space = named_config("cifar10").network.search_space()
+    first, second = Architecture(("SCB_k3",) * 5), Architecture(("SRB_k5",) * 5)
+    rng, number = random.Random(0), 14_000
+    cuts = Counter(
+        space.crossover(first, second, rng, official=True).blocks.count("SCB_k3") for _ in range(number)
+    )
+    shares = {1: 2 / 7, 2: 1 / 7, 3: 2 / 7, 4: 1 / 7, 5: 1 / 7}  # of 7 places between 5 layers and 3 pools
+    assert cuts.keys() == shares.keys()
+    for cut, share in shares.items():
+        assert cuts[cut] / number == pytest.approx(share, abs=0.02)
+
+
+def test_layers_of_a_categorical_space_may_have_different_choices() -> None:
+    space, rng = CategoricalSpace((("a", "b", "c"), ("x",), ("1", "2"))), random.Random(0)
+    architectures = list(space)
+    assert len(space) == len(set(architectures)) == 6
+    assert [space.index(architecture) for architecture in architectures] == list(range(6))
+    assert all(space.sample(rng) in space for _ in range(20))
+    assert all(space.mutate(parent, 1.0, rng) in space for parent in space)
+    assert Architecture(("a", "x")) not in space and Architecture(("x", "a", "1")) not in space
+    for choices, message in (((), "at least one layer"), ((("a", "a"),), "different"), (((),), "not empty")):
+        with pytest.raises(ValueError, match=message):
+            CategoricalSpace(choices)
 
 
 def test_snn3_replaces_pools_by_searched_stride_2_layers() -> None:

@@ -11,7 +11,7 @@ from pipeline.algorithms.history import Candidate, History
 from pipeline.algorithms.proposer import Proposer
 from pipeline.algorithms.settings import SearchSettings
 from snn.fitness import Evaluation
-from snn.search_space import Architecture, SearchSpace
+from snn.search_space import Architecture, CategoricalSpace
 
 # Largest space that `likely_next` lists to its end.
 _LISTABLE = 10_000
@@ -33,7 +33,7 @@ class ArchitectureSearch:
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: CategoricalSpace,
         settings: SearchSettings,
         algorithm: type[Proposer],
         *,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Callable, Iterator
 
 from pipeline.algorithms.history import History
-from snn.search_space import Architecture, SearchSpace
+from snn.search_space import Architecture, CategoricalSpace
 
 Child = tuple[Architecture, tuple[int, ...]]
 """An architecture and the ids of its parents."""
@@ -43,9 +42,10 @@ def random_unseen(history: History, rng: random.Random) -> Architecture:
     return architecture
 
 
-def neighbours(space: SearchSpace, architecture: Architecture) -> Iterator[Architecture]:
+def neighbours(space: CategoricalSpace, architecture: Architecture) -> Iterator[Architecture]:
     """The architectures that differ in exactly one layer's block."""
     blocks = architecture.blocks
-    for layer, block in itertools.product(range(len(blocks)), space.blocks):
-        if block != blocks[layer]:
-            yield Architecture((*blocks[:layer], block, *blocks[layer + 1 :]))
+    for layer, choices in enumerate(space.choices):
+        for block in choices:
+            if block != blocks[layer]:
+                yield Architecture((*blocks[:layer], block, *blocks[layer + 1 :]))

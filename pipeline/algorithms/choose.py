@@ -11,7 +11,7 @@ from pipeline.algorithms.optuna_tpe import OptunaTPE
 from pipeline.algorithms.proposer import Proposer
 from pipeline.algorithms.random_search import RandomSearch
 from pipeline.algorithms.settings import AlgorithmName, SearchSettings
-from snn.search_space import SearchSpace
+from snn.search_space import CategoricalSpace
 
 _ALGORITHMS: dict[AlgorithmName, type[Proposer]] = {
     "evolution": SpikeAwareEvolution,
@@ -24,7 +24,7 @@ _ALGORITHMS: dict[AlgorithmName, type[Proposer]] = {
 
 
 def build_search(
-    space: SearchSpace, settings: SearchSettings, *, seed: int, spikes_reference: float
+    space: CategoricalSpace, settings: SearchSettings, *, seed: int, spikes_reference: float
 ) -> ArchitectureSearch:
     """A search of `space` by the algorithm of the settings.
 

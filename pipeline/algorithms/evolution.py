@@ -66,5 +66,6 @@ class SpikeAwareEvolution(Proposer):
 
     def _crossover(self, parents: list[Candidate]) -> Child:
         first, second = self.rng.choice(parents), self.rng.choice(parents)
-        child = self.history.space.crossover(first.architecture, second.architecture, self.rng)
+        history, (one, other) = self.history, (first.architecture, second.architecture)
+        child = history.space.crossover(one, other, self.rng, official=history.settings.official_crossover)
         return child, (first.id, second.id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pipeline.algorithms.proposer import Proposer
 
 
@@ -15,7 +17,7 @@ class ExhaustiveSearch(Proposer):
     @property
     def num_at_once(self) -> int:
         """One for all architectures that differ in their last two layers only: they share the most."""
-        return max(1, len(self.history.space) // len(self.history.space.blocks) ** 2)
+        return math.prod(map(len, self.history.space.choices[:-2]))
 
     def ready(self) -> bool:
         return True

@@ -10,7 +10,7 @@ from pipeline.algorithms.remaining import RemainingIndices
 from pipeline.algorithms.settings import SearchSettings
 from snn.fitness import Evaluation, spike_aware_fitness
 from snn.json_values import to_json
-from snn.search_space import Architecture, SearchSpace
+from snn.search_space import Architecture, CategoricalSpace
 
 # Ascending keys are a ranking: whether above the spike budget, -fitness (0 above it), spikes, id.
 _RankKey = tuple[bool, float, float, int]
@@ -45,7 +45,7 @@ class History:
         spikes_reference: N_avg of the fitness, mean spikes per sample.
     """
 
-    def __init__(self, space: SearchSpace, settings: SearchSettings, *, spikes_reference: float) -> None:
+    def __init__(self, space: CategoricalSpace, settings: SearchSettings, *, spikes_reference: float) -> None:
         self.space = space
         self.settings = settings
         self.spikes_reference = spikes_reference
@@ -174,7 +174,12 @@ class History:
 
     @classmethod
     def from_state_dict(
-        cls, state: dict[str, Any], space: SearchSpace, settings: SearchSettings, *, spikes_reference: float
+        cls,
+        state: dict[str, Any],
+        space: CategoricalSpace,
+        settings: SearchSettings,
+        *,
+        spikes_reference: float,
     ) -> Self:
         """The history of a `state_dict`; candidates without a result stay awaited."""
         history = cls(space, settings, spikes_reference=spikes_reference)

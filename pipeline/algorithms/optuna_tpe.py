@@ -121,5 +121,5 @@ def _distributions(history: History) -> dict[str, optuna.distributions.BaseDistr
     """One categorical parameter per layer, in the order of the layers."""
     from optuna.distributions import CategoricalDistribution
 
-    space = history.space
-    return {f"layer{i}": CategoricalDistribution(space.blocks) for i in range(space.num_layers)}
+    choices = history.space.choices
+    return {f"layer{i}": CategoricalDistribution(blocks) for i, blocks in enumerate(choices)}

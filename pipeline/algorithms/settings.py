@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from pipeline.identity import added
 from snn.options import Range, check_settings
 
 AlgorithmName = Literal["evolution", "exhaustive", "random", "aging", "nsga2", "optuna"]
@@ -40,6 +41,9 @@ class SearchSettings:
     """Candidates of a generation bred by mutation; the rest is bred by crossover."""
     mutation_probability: Annotated[float, Range(0.0, 1.0, low_excluded=True)] = 0.2
     """Probability that a layer of a mutant changes its block."""
+    official_crossover: bool = field(default=False, metadata=added(False))
+    """`evolution` only: draw the cut of a crossover as the official code does, from the list of layers and
+    pools, so that some cuts are likelier than others and one in seven leaves nothing to the second parent."""
     max_evaluations: Annotated[int, Range(1, 1_000_000_000)] = 400
     """Architectures evaluated before the search ends; a smaller space ends it earlier."""
 

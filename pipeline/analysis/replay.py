@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from pipeline.algorithms.ask_tell import ArchitectureSearch
 from pipeline.algorithms.choose import build_search
 from pipeline.algorithms.history import History
 from pipeline.algorithms.run_in_process import run_in_process
-from pipeline.algorithms.settings import AlgorithmName
+from pipeline.algorithms.settings import AlgorithmName, SearchSettings
 from pipeline.analysis.exact import holds_whole_space
 from pipeline.config.tree import Config
 from pipeline.storage.records import EvaluationRow, ReplayResult
 from pipeline.storage.run_folder import RunFolder
 from snn.fitness import Evaluation
 from snn.options import Range
+from snn.search_space import Architecture, CategoricalSpace
 
 ALGORITHMS: tuple[AlgorithmName, ...] = get_args(AlgorithmName)
 # `optuna` takes seconds a seed, the others hundredths; `exhaustive` always finds the optimum.
@@ -26,20 +27,23 @@ _CURVE_STEP = 20  # evaluations between two points of the curve
 
 
 def replay_run(
-    run: RunFolder, *, num_seeds: int, algorithms: Sequence[str], budget: int | None = None
+    run: RunFolder, *, num_seeds: int, algorithms: Sequence[str], **changes: Any
 ) -> list[ReplayResult]:
-    """Replays on the table of a run and writes replay.json; `budget` replaces search.max_evaluations.
+    """Replays on the table of a run and writes replay.json.
+
+    Args:
+        run: A finished exhaustive run.
+        num_seeds: Searches of each algorithm.
+        algorithms: Names as in `search.algorithm`.
+        changes: Settings of the search (the fields of SearchSettings) that differ from the run's.
 
     Raises:
         FileNotFoundError: The run's search is not finished.
         ValueError: Its table does not hold the whole space, or an argument is out of range.
     """
-    if expected := Range(1, 100_000).expected(num_seeds):
-        raise ValueError(f"--seeds must be {expected}, got {num_seeds}.")
+    check_num_seeds(num_seeds)
     config, chosen, rows = run.read_config(), run.read_best(), run.read_evaluations()
-    if budget is not None:
-        settings = dataclasses.replace(config.search, max_evaluations=budget)
-        config = dataclasses.replace(config, search=settings)
+    config = dataclasses.replace(config, search=dataclasses.replace(config.search, **changes))
     space = config.network.search_space()
     if not holds_whole_space(rows, space):
         raise ValueError(
@@ -72,22 +76,51 @@ def replay(
     Raises:
         ValueError: An unknown algorithm, or no architecture is within the spike budget.
     """
-    names = [_known(name) for name in algorithms]
-    space = config.network.search_space()
-    table = {row.architecture: row.evaluation for row in rows}
-    optimum = _optimum_fitness(
-        History(space, config.search, spikes_reference=spikes_reference), table.values()
+    scores = {Architecture.parse(row.architecture): row.evaluation for row in rows}
+    return replay_scores(
+        scores,
+        config.network.search_space(),
+        config.search,
+        seeds,
+        algorithms,
+        spikes_reference=spikes_reference,
     )
+
+
+def replay_scores(
+    scores: Mapping[Architecture, Evaluation | None],
+    space: CategoricalSpace,
+    settings: SearchSettings,
+    seeds: Sequence[int],
+    algorithms: Sequence[str] = DEFAULT_ALGORITHMS,
+    *,
+    spikes_reference: float,
+) -> list[ReplayResult]:
+    """Runs each algorithm with each seed on any categorical space; for the other arguments see `replay`.
+
+    Args:
+        scores: The evaluation of each architecture of the space, None for a failed one.
+        space: The space.
+        settings: Settings of the searches, except for the algorithm.
+    """
+    names = [_known(name) for name in algorithms]
+    optimum = _optimum_fitness(History(space, settings, spikes_reference=spikes_reference), scores.values())
     results = []
     for name in names:
-        settings = dataclasses.replace(config.search, algorithm=name)
+        chosen = dataclasses.replace(settings, algorithm=name)
         searches = [
-            build_search(space, settings, seed=seed, spikes_reference=spikes_reference) for seed in seeds
+            build_search(space, chosen, seed=seed, spikes_reference=spikes_reference) for seed in seeds
         ]
         for search in searches:
-            run_in_process(search, lambda architecture: table[str(architecture)])
+            run_in_process(search, scores.__getitem__)
         results.append(_result(name, [best_so_far(search) for search in searches], optimum))
     return results
+
+
+def check_num_seeds(num_seeds: int) -> None:
+    """Raises ValueError unless a replay can take that many seeds."""
+    if expected := Range(1, 100_000).expected(num_seeds):
+        raise ValueError(f"--seeds must be {expected}, got {num_seeds}.")
 
 
 def best_so_far(search: ArchitectureSearch) -> list[float]:

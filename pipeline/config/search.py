@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from pipeline.algorithms.settings import SearchSettings
-from pipeline.config.identity import NO_IDENTITY
+from pipeline.identity import NO_IDENTITY
 from snn.options import EngineName, Precision, Range, ScoringName, StatisticsName
 from snn.search_space import SearchSpace
 

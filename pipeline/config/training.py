@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from pipeline.config.identity import added
+from pipeline.identity import added
 from snn.options import POSITIVE_FLOAT32, LossName, PathSampling, Range, Schedule, check_settings
 
 # Seeds that every generator takes: Python's, NumPy's and torch's.

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pipeline.config.budget import BudgetConfig
-from pipeline.config.identity import NO_IDENTITY, added, identity_of, with_added
 from pipeline.config.search import SearchConfig, check_exhaustive
 from pipeline.config.training import RetrainConfig, Seed, Share, SupernetConfig, TrainingConfig, check_workers
+from pipeline.identity import NO_IDENTITY, added, identity_of, with_added
 from snn.datasets import DATASETS, Dataset, DatasetName, EventDataset, look_up_dataset
 from snn.json_values import field_names, from_json, to_json
 from snn.options import (
@@ -140,7 +140,8 @@ class NetworkConfig:
 
     def search_space(self) -> SearchSpace:
         """All architectures these settings allow."""
-        return SearchSpace(len(self.make_backbone("image").layers), self.blocks)
+        backbone = self.make_backbone("image")
+        return SearchSpace(len(backbone.layers), self.blocks, cuts=backbone.cuts)
 
     def parse_architecture(self, text: str) -> Architecture:
         """Reads an architecture of this backbone from its text or a reference architecture's name."""

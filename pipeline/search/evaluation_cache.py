@@ -13,9 +13,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config.identity import identity_of
 from pipeline.config.tree import Config
 from pipeline.data import RunData
+from pipeline.identity import identity_of
 from pipeline.storage.evaluations import from_parquet, to_parquet
 from pipeline.storage.files import Files, read_bytes
 from pipeline.storage.location import join, open_files, shared_cache
