@@ -113,6 +113,27 @@ def word_joules(num_words: float) -> float:
     return _JOULES_PER_WORD[-1][1]
 
 
+def synop_joules(*, weights: int, targets: int) -> float:
+    """Energy of a synaptic operation with its memory: reads a weight, reads and writes a potential."""
+    return JOULES_PER_ACCUMULATE + word_joules(weights) + 2 * word_joules(targets)
+
+
+def update_joules(neurons: int) -> float:
+    """Energy of a neuron's update with its memory: a multiplication, an addition, a read and a write."""
+    return JOULES_PER_MULTIPLY + JOULES_PER_ACCUMULATE + 2 * word_joules(neurons)
+
+
+def spike_joules() -> float:
+    """Energy of a spike: it is written to a queue of 8 KiB and read from it."""
+    return 2 * word_joules(0)
+
+
+def analog_joules(*, macs: float, weights: int, sources: int, targets: int) -> float:
+    """Energy of a layer's multiply-accumulates with their memory; each sum is written once."""
+    reads = word_joules(weights) + word_joules(sources)
+    return macs * (JOULES_PER_MULTIPLY_ACCUMULATE + reads) + targets * word_joules(targets)
+
+
 def energy_of(work: Work) -> Energy:
     """The energy of a network, and of the same architecture without spikes.
 
@@ -125,15 +146,9 @@ def energy_of(work: Work) -> Energy:
     synops = sum(it.synops for it in work.connections)
     macs = sum(it.macs for it in work.connections)
     fixed = sum(_dense_joules(it, it.macs) for it in work.connections if it.macs)
-    fixed += sum(
-        it.updates * (JOULES_PER_MULTIPLY + JOULES_PER_ACCUMULATE + 2 * word_joules(it.neurons))
-        for it in work.neurons
-    )
-    spiking = sum(
-        it.synops * (JOULES_PER_ACCUMULATE + word_joules(it.weights) + 2 * word_joules(it.targets))
-        for it in work.connections
-    )
-    spiking += sum(2 * it.spikes * word_joules(0) for it in work.neurons)
+    fixed += sum(it.updates * update_joules(it.neurons) for it in work.neurons)
+    spiking = sum(it.synops * synop_joules(weights=it.weights, targets=it.targets) for it in work.connections)
+    spiking += sum(it.spikes * spike_joules() for it in work.neurons)
     twin = sum(_dense_joules(it, it.twin_macs) for it in work.connections)
     return Energy(
         operations=operations_joules(synops=synops, macs=macs),
@@ -146,6 +161,4 @@ def energy_of(work: Work) -> Energy:
 
 
 def _dense_joules(it: ConnectionWork, macs: float) -> float:
-    """Energy of a layer's multiply-accumulates with their memory."""
-    reads = word_joules(it.weights) + word_joules(it.sources)
-    return macs * (JOULES_PER_MULTIPLY_ACCUMULATE + reads) + it.targets * word_joules(it.targets)
+    return analog_joules(macs=macs, weights=it.weights, sources=it.sources, targets=it.targets)

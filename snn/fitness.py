@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from snn.options import CostName
 from snn.part_values import PartValues
 
 
@@ -19,7 +24,9 @@ class Evaluation:
         firing_rate: Spikes per counted neuron and time step, in [0, 1].
         num_samples: Number of samples measured.
         synops: Synaptic operations per sample (one for each synapse a spike reaches), if measured.
+        energy: Joules per sample with memory, as `snn.energy` estimates them, if operations are counted.
         macs: Multiply-accumulates per sample of the layers with analog input, if measured.
+        num_parameters: Learnable parameters of the architecture by itself, if counted.
         spikes_per_layer: Mean spikes per sample of each counted part, from input to output; their sum is
             `spikes`.
         firing_rate_per_layer: Firing rate of each counted part, in [0, 1].
@@ -31,12 +38,94 @@ class Evaluation:
     num_samples: int
     synops: float | None = None
     macs: float | None = None
+    energy: float | None = None
+    num_parameters: int | None = None
     spikes_per_layer: Mapping[str, float] = field(default_factory=dict)
     firing_rate_per_layer: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("spikes_per_layer", "firing_rate_per_layer"):
             object.__setattr__(self, name, PartValues(getattr(self, name)))
+
+
+def joined(parts: Sequence[Evaluation]) -> Evaluation:
+    """The evaluation on all samples of several evaluations of a network on different samples.
+
+    Counts are whole numbers, so that it equals one evaluation on all of them exactly.
+    """
+    number = sum(part.num_samples for part in parts)
+
+    def total(values: Iterable[float | None]) -> int:
+        pairs = zip(parts, values, strict=True)
+        return sum(round((value or 0.0) * part.num_samples) for part, value in pairs)
+
+    spikes = {
+        name: total(part.spikes_per_layer[name] for part in parts) / number
+        for name in parts[0].spikes_per_layer
+    }
+    femtojoules = total(1e15 * (part.energy or 0.0) for part in parts)
+    outputs = _outputs((part.spikes, part.firing_rate) for part in parts)
+    rates = {}
+    for name, fired in spikes.items():
+        there = [(part.spikes_per_layer[name], part.firing_rate_per_layer[name]) for part in parts]
+        rates[name] = fired / _outputs(there) if fired else 0.0
+    fired = sum(spikes.values()) if spikes else total(part.spikes for part in parts) / number
+    return Evaluation(
+        accuracy=total(part.accuracy for part in parts) / number,
+        spikes=fired,
+        firing_rate=fired / outputs if fired else 0.0,
+        num_samples=number,
+        synops=None if parts[0].synops is None else total(part.synops for part in parts) / number,
+        macs=None if parts[0].macs is None else total(part.macs for part in parts) / number,
+        energy=None if parts[0].energy is None else femtojoules * 1e-15 / number,
+        num_parameters=parts[0].num_parameters,
+        spikes_per_layer=spikes,
+        firing_rate_per_layer=rates,
+    )
+
+
+def _outputs(spikes_and_rates: Iterable[tuple[float, float]]) -> int:
+    """Binary outputs per sample over all time steps, from what fired; 0 if nothing did."""
+    return next((round(spikes / rate) for spikes, rate in spikes_and_rates if spikes), 0)
+
+
+@dataclass(frozen=True, eq=False)
+class SampleScores:
+    """What a network did on each of some samples.
+
+    Attributes:
+        correct: Whether it classified the sample correctly, bool [N].
+        spikes: Spikes of the sample over all T steps and counted layers, int64 [N].
+        synops: Synaptic operations of the sample, int64 [N]; None where they are not counted.
+        energy: Energy of the sample with memory in femtojoules, int64 [N]; None where it is not counted.
+    """
+
+    correct: NDArray[np.bool_]
+    spikes: NDArray[np.int64]
+    synops: NDArray[np.int64] | None = None
+    energy: NDArray[np.int64] | None = None
+
+    def cost(self, kind: CostName) -> NDArray[np.int64]:
+        """What each sample costs, int64 [N]; raises as `cost_of`."""
+        return _counted(getattr(self, kind), kind)
+
+
+def cost_of(evaluation: Evaluation, kind: CostName) -> float:
+    """What is to be saved: mean spikes, synaptic operations or joules of a sample.
+
+    Raises:
+        ValueError: The engine that evaluated does not count it.
+    """
+    return float(_counted(getattr(evaluation, kind), kind))
+
+
+def _counted(value: Any, kind: CostName) -> Any:
+    if value is None:
+        raise ValueError(
+            f"search.cost is '{kind}', which the dense engine does not count: use --search.engine "
+            "event_driven (on CPUs), or --search.cost spikes."
+        )
+    return value
 
 
 @dataclass(frozen=True)

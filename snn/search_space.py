@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -351,3 +351,14 @@ class SearchSpace(CategoricalSpace):
 
     def __str__(self) -> str:
         return f"{self.num_layers} layers, each one of {', '.join(self.blocks)}"
+
+
+def count_block_runs(architectures: Iterable[Architecture]) -> tuple[int, int]:
+    """Block evaluations per sample for all architectures: (each distinct prefix once, separate)."""
+    prefixes: set[tuple[str, ...]] = set()
+    separate = 0
+    for architecture in architectures:
+        depth = len(architecture.blocks)
+        separate += depth
+        prefixes |= {architecture.blocks[: i + 1] for i in range(depth)}
+    return len(prefixes), separate

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import replace
 
 import pytest
-from toys import make_active_network, make_batch, make_network
+from toys import BACKBONES, make_active_network, make_batch, make_network
 
 from snn.energy import ConnectionWork, NeuronWork, Work, energy_of, word_joules
 from snn.engines.dense import DenseNetwork
@@ -64,6 +64,18 @@ def test_work_of_a_network_is_what_its_evaluation_counts() -> None:
     [stem, *others] = work.connections
     assert stem.macs == stem.twin_macs == stem.targets * 27 and all(it.macs == 0 for it in others)
     assert all(it.updates == 3 * it.neurons for it in work.neurons)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("events", [False, True])
+def test_evaluation_estimates_the_energy_of_the_work(backbone: str, events: bool) -> None:
+    network = make_active_network(backbone, in_channels=2 if events else 3)
+    inputs, labels = make_batch(network, events=events)
+    path = Architecture((PATH.blocks * 2)[: len(network.backbone.layers)])
+    [evaluated] = evaluate_architectures(network, [path], [(inputs, labels)])
+    assert evaluated.energy == pytest.approx(
+        energy_of(measure_work(network, path, [inputs])).with_memory, rel=2e-3
+    )
 
 
 def test_network_that_fires_break_even_times_as_much_takes_what_its_twin_takes() -> None:

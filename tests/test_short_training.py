@@ -59,7 +59,7 @@ def test_training_that_fails_is_an_answer_with_its_reason(monkeypatch: pytest.Mo
     monkeypatch.setattr(short_training, "train_shortly", diverges)
     config = make_config(rungs=3)
     scorer = ShortTraining(engine_of(config), "cpu").load(config, load_data(config))
-    [([first], over), ([last], ended)] = list(scorer.score([(7, ARCHITECTURE)], None))
+    [([first], over), ([last], ended)] = list(scorer.score([(7, ARCHITECTURE)], None, None))
     assert not over and [rung.accuracy for rung in first.rungs] == [0.2]
     assert ended and last.candidate_id == 7 and last.error == "TrainingDiverged: The loss became NaN."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,12 @@ from toys import make_network
 
 from snn.data.sample_set import SampleSet
 from snn.engines.engine import make_inference
-from snn.engines.trie import count_block_runs, evaluate_architectures
-from snn.fitness import Evaluation
+from snn.engines.trie import evaluate_architectures, score_samples
+from snn.fitness import Evaluation, joined
 from snn.model.network import predictions
 from snn.model.spikes import record_spikes
 from snn.options import EngineName
-from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace
+from snn.search_space import AUTOSNN_BLOCKS, Architecture, SearchSpace, count_block_runs
 
 CPU = torch.device("cpu")
 
@@ -65,6 +66,51 @@ def test_evaluation_agrees_with_forward_and_the_spike_record(samples: SampleSet)
     ]  # fmt: skip
     outputs = sum(record.neurons.values())
     assert result.firing_rate == pytest.approx(result.spikes / (3 * outputs))
+
+
+@pytest.mark.parametrize("engine", ["event_driven", "dense"])
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_sums_over_samples_are_the_evaluation(
+    samples: SampleSet, engine: EngineName, num_threads: int
+) -> None:
+    network, rng = make_inference(make_network(), engine), random.Random(0)
+    architectures = [SearchSpace(5).sample(rng) for _ in range(8)]
+    whole = evaluate_architectures(network, architectures, samples.batches(8, CPU))
+    together = score_samples(network, architectures, samples.batches(8, CPU), num_threads=num_threads)
+    for expected, (evaluation, scores) in zip(whole, together, strict=True):
+        assert evaluation == expected
+        assert scores.correct.mean() == expected.accuracy
+        assert scores.spikes.mean() == pytest.approx(expected.spikes, rel=1e-12)
+        assert (scores.synops is None) == (expected.synops is None) == (engine == "dense")
+        if scores.synops is not None:
+            assert scores.synops.mean() == pytest.approx(expected.synops, rel=1e-12)
+            assert scores.energy.mean() * 1e-15 == pytest.approx(expected.energy, rel=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["event_driven", "dense"])
+def test_samples_have_their_own_scores_in_order(samples: SampleSet, engine: EngineName) -> None:
+    network, architecture = make_inference(make_network(), engine), SearchSpace(5).at(3000)
+    [(_, scores)] = score_samples(network, [architecture], samples.batches(10, CPU), num_threads=2)
+    for i in range(len(samples)):
+        one = replace(samples, indices=samples.indices[i : i + 1])
+        [alone] = evaluate_architectures(network, [architecture], one.batches(1, CPU))
+        assert (scores.correct[i], scores.spikes[i]) == (alone.accuracy, alone.spikes)
+        assert scores.synops is None or scores.synops[i] == alone.synops
+
+
+@pytest.mark.parametrize("sizes", [(23,), (1, 22), (7, 7, 9)])
+def test_joined_parts_equal_the_whole_exactly(samples: SampleSet, sizes: tuple[int, ...]) -> None:
+    network, rng = make_inference(make_network()), random.Random(1)
+    architectures = [SearchSpace(5).sample(rng) for _ in range(20)]
+    whole = evaluate_architectures(network, architectures, samples.batches(8, CPU))
+    ends = np.cumsum(sizes)
+    parts = [
+        evaluate_architectures(
+            network, architectures, replace(samples, indices=samples.indices[end - n : end]).batches(5, CPU)
+        )
+        for n, end in zip(sizes, ends, strict=True)
+    ]
+    assert [joined(of_one) for of_one in zip(*parts, strict=True)] == whole
 
 
 def test_evaluation_leaves_weights_and_statistics_unchanged(samples: SampleSet) -> None:

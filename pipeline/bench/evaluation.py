@@ -16,9 +16,9 @@ from pipeline.bench.stopwatch import Comparison, SectionResult, alternate, secon
 from pipeline.bench.subject import Subject, inference_network, num_samples, reference_architecture
 from pipeline.console import say
 from snn.engines.inference import InferenceNetwork
-from snn.engines.trie import count_block_runs, evaluate_architectures
+from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation
-from snn.search_space import Architecture
+from snn.search_space import Architecture, count_block_runs
 
 _NUM_GENERATIONS = 20
 _SAMPLE_SIZE = 24

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.bench.evaluation import evolved_generations, groups_of
 from pipeline.bench.subject import Subject
 from snn.datasets import DATASETS
-from snn.engines.trie import count_block_runs
+from snn.search_space import count_block_runs
 
 NUM_WORKERS = (1, 8, 64)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from pipeline.algorithms.settings import SearchSettings
-from pipeline.identity import NO_IDENTITY
+from pipeline.identity import NO_IDENTITY, added
 from snn.options import EngineName, Precision, Range, ScoringName, StatisticsName
 from snn.search_space import SearchSpace
 
@@ -37,7 +37,7 @@ class SearchConfig(SearchSettings):
     engine: EngineName = "auto"
     """How candidates are evaluated: `event_driven` adds weights spike by spike on a CPU, `dense` is torch on
     any device; `auto` is event-driven on CPUs that have a C compiler, for samples of at most 1024 pixels a
-    side, and for networks of 128 and more channels only if the super-network fires at 27 % or less."""
+    side, and for networks of 128 and more channels only if the super-network fires at 20 % or less."""
     precision: Precision = "float32"
     """Format of weights and potentials of the dense engine; spikes are exact in either."""
     statistics: StatisticsName = "stored"
@@ -48,6 +48,12 @@ class SearchConfig(SearchSettings):
     racing: bool = False
     """`evolution` only: stop evaluating a candidate that can no longer become a parent. The search and its
     choice stay the same; stopped candidates have fewer samples in the table and are not on the front."""
+    elimination_risk: Annotated[float, Range(0.0, 1.0, low_excluded=True, high_excluded=True)] | None = field(
+        default=None, metadata=added(None)
+    )
+    """Measure candidates on growing parts of D_val and drop those that paired tests put below the Pareto
+    front; 0.05 is a good value. Each member of the front, and so the choice, is lost with at most about this
+    probability. Dropped candidates have fewer samples in the table and are not on the front."""
     cache: bool = field(default=True, metadata=NO_IDENTITY)
     """Share evaluations with other runs of the same weights, data and settings through the user's cache; not
     part of a run's identity."""
@@ -59,6 +65,7 @@ class SearchConfig(SearchSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_elimination()
         if self.precision != "float32" and self.engine != "dense":
             raise ValueError(
                 f"search.precision is '{self.precision}', which only the dense engine supports: add "
@@ -74,6 +81,24 @@ class SearchConfig(SearchSettings):
                 "search.racing is ignored: only evolution with a single lambda knows what a candidate must "
                 "reach to become a parent.",
                 stacklevel=2,
+            )
+
+    def _check_elimination(self) -> None:
+        if self.elimination_risk is None:
+            return
+        if not self.needs_supernet:
+            raise ValueError(
+                "search.elimination_risk drops candidates while they are evaluated, but with search.scoring "
+                "'short_training' that takes little; leave it out, as search.rungs drop them there."
+            )
+        if self.racing:
+            raise ValueError(
+                "search.racing and search.elimination_risk both stop candidates early: leave one of them out."
+            )
+        if max((self.spike_exponent, *self.more_exponents)) > 0:
+            raise ValueError(
+                "search.elimination_risk keeps the Pareto front of accuracy and few spikes, on which the "
+                "best candidate need not be if search.spike_exponent is above 0: leave one of them out."
             )
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.algorithms.history import Candidate
 from pipeline.storage.records import EvaluationRow, Rung
-from snn.fitness import Evaluation
+from snn.fitness import Evaluation, SampleScores
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Answer:
         worker: Name of the process that evaluated it.
         seconds: Wall seconds of the evaluation in that process.
         rungs: As in EvaluationRow.
+        scores: What each sample did, where the trial was to measure one part of D_val.
     """
 
     candidate_id: int
@@ -28,6 +29,7 @@ class Answer:
     worker: str = ""
     seconds: float = 0.0
     rungs: tuple[Rung, ...] = ()
+    scores: SampleScores | None = None
 
 
 LOST = Answer(-1, error="the trial ended without a result (its process died, hung or was stopped)")

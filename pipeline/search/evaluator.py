@@ -24,19 +24,22 @@ logger = logging.getLogger(__name__)
 _STDERR = 2
 
 Candidates = Sequence[tuple[int, Architecture]]
+Part = tuple[int, int]
+"""First sample and end, in the order in which sequential elimination takes D_val."""
 
 
 class Scorer(Protocol):
     """Scores candidates in the process of a trial actor."""
 
     def score(
-        self, candidates: Candidates, threshold: float | None
+        self, candidates: Candidates, threshold: float | None, part: Part | None
     ) -> Iterator[tuple[Sequence[Answer], bool]]:
         """The answers for a group, and whether they are the last ones; once, or at each rung of a training.
 
         Args:
             candidates: Ids and architectures.
             threshold: Fitness below which a candidate may be given up; None for none.
+            part: Measure this part of D_val alone; None for all of it.
         """
 
     def damage(self) -> str:
@@ -54,7 +57,8 @@ class Evaluator(tune.Trainable):
     """Scores candidates on D_val.
 
     A trial's config holds `candidates`, a list of (id, architecture as text), and `threshold`, the fitness
-    below which a candidate may be given up (or None). Each of its results holds `answers`, an Answer for each
+    below which a candidate may be given up (or None), and `part`, the Part of D_val to measure (or None for
+    all of it). Each of its results holds `answers`, an Answer for each
     candidate.
 
     Data and weights are loaded in the first trial: an actor that hangs before its first one is not noticed.
@@ -91,6 +95,7 @@ class Evaluator(tune.Trainable):
         """Takes the next trial's candidates; the actor stays as it is."""
         self.candidates = [(int(i), Architecture.parse(text)) for i, text in new_config["candidates"]]
         self.threshold: float | None = new_config.get("threshold")
+        self.part: Part | None = new_config.get("part")
         self.scores: Iterator[tuple[Sequence[Answer], bool]] | None = None
         self.busy_seconds = self.cpu_seconds = 0.0
         return True
@@ -104,7 +109,7 @@ class Evaluator(tune.Trainable):
         seconds_allowed = self.settings.seconds_per_candidate * len(self.candidates)
         faulthandler.dump_traceback_later(seconds_allowed, exit=True, file=_STDERR)
         try:
-            self.scores = self.scores or self.scorer.score(self.candidates, self.threshold)
+            self.scores = self.scores or self.scorer.score(self.candidates, self.threshold, self.part)
             answers, done = next(self.scores)
         finally:
             faulthandler.cancel_dump_traceback_later()

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from pipeline.config.tree import Config
 from pipeline.data import RunData
 from pipeline.search.answers import Answer
 from pipeline.search.engine import load_search_engine
-from pipeline.search.evaluator import Candidates
+from pipeline.search.evaluator import Candidates, Part
 from pipeline.search.weights import SharedWeights
 from snn.engines.engine import EngineSpec
-from snn.engines.trie import evaluate_architectures
+from snn.engines.trie import evaluate_architectures, score_samples
 from snn.fitness import Evaluation, best_possible_fitness
 
 logger = logging.getLogger(__name__)
@@ -49,15 +50,16 @@ class InheritedWeightsScorer:
         self.scoring = scoring
         self.settings = config
         self.samples = data.search_val()
+        self.order = np.random.default_rng(config.seed).permutation(len(self.samples))
         self.weights = SharedWeights(scoring.weights_actor)
         device = torch.device(scoring.device_type)
         self.network = load_search_engine(scoring.engine, config, data, self.weights.arrays, device)
 
     def score(
-        self, candidates: Candidates, threshold: float | None
+        self, candidates: Candidates, threshold: float | None, part: Part | None
     ) -> Iterator[tuple[Sequence[Answer], bool]]:
         """The answers for a group, once."""
-        yield self._answers(candidates, threshold), True
+        yield self._answers(candidates, threshold, part), True
 
     def damage(self) -> str:
         """Refuses a trial's results if the shared weights have changed."""
@@ -68,15 +70,30 @@ class InheritedWeightsScorer:
             "them is kept; run the search again."
         )
 
-    def _answers(self, candidates: Candidates, threshold: float | None) -> list[Answer]:
+    def _answers(self, candidates: Candidates, threshold: float | None, part: Part | None) -> list[Answer]:
         """Evaluates the group together; if that raises, each candidate alone, so that one fails by itself."""
         try:
-            return self._evaluate(candidates, threshold)
+            return self._evaluate(candidates, threshold) if part is None else self._measure(candidates, part)
         except Exception as error:
             if len(candidates) == 1:
                 logger.exception("the evaluation of %s failed", candidates[0][1])
                 return [Answer(candidates[0][0], error=f"{type(error).__name__}: {error}")]
-        return [answer for candidate in candidates for answer in self._answers([candidate], threshold)]
+        return [answer for candidate in candidates for answer in self._answers([candidate], threshold, part)]
+
+    def _measure(self, candidates: Candidates, part: Part) -> list[Answer]:
+        """Each candidate on one part of D_val."""
+        engine, (start, end) = self.scoring.engine, part
+        samples = replace(self.samples, indices=self.samples.indices[self.order[start:end]])
+        results = score_samples(
+            self.network,
+            [architecture for _, architecture in candidates],
+            samples.batches(engine.batch_size, self.network.device),
+            num_threads=engine.num_threads,
+        )
+        return [
+            Answer(i, evaluation, scores=scores)
+            for (i, _), (evaluation, scores) in zip(candidates, results, strict=True)
+        ]
 
     def _evaluate(self, candidates: Candidates, threshold: float | None) -> list[Answer]:
         engine = self.scoring.engine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from pipeline.algorithms.halving import SuccessiveHalving
 from pipeline.algorithms.history import Candidate
 from pipeline.search.answers import LOST, Answer, row_of, same_measurement
 from pipeline.search.results import Results
+from pipeline.search.rounds import Rounds
 from pipeline.search.speculation import Speculation
-from pipeline.storage.records import EvaluationRow, Rung
+from pipeline.storage.records import EvaluationRow, Rung, Shard
 from snn.fitness import Evaluation
 
 # Largest number of candidates of one trial: what a lost process costs, and the interval between reports.
@@ -41,6 +43,8 @@ class AskTellSearcher(Searcher):
         largest_group: Largest number of candidates of one trial.
         racing: Candidates may be stopped as soon as they can no longer become parents.
         halving: Which candidates go on at the rungs of a short training; None if the trials have no rungs.
+        rounds: Candidates are measured on one part of D_val after another, and who stays in between; None
+            measures each on all of it at once.
         speculate: Evaluate architectures ahead of the search in slots that would wait.
     """
 
@@ -53,6 +57,7 @@ class AskTellSearcher(Searcher):
         largest_group: int = LARGEST_GROUP,
         racing: bool = False,
         halving: SuccessiveHalving | None = None,
+        rounds: Rounds | None = None,
         speculate: bool = False,
     ) -> None:
         super().__init__()
@@ -62,6 +67,7 @@ class AskTellSearcher(Searcher):
         self.largest_group = largest_group
         self.racing = racing
         self.halving = halving
+        self.rounds = rounds
         self.ahead = Speculation(search) if speculate else None
         self.setup_error = ""
         self.failure: Exception | None = None
@@ -74,7 +80,8 @@ class AskTellSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """The next group of candidates; None while results are awaited, FINISHED at the end."""
         if not self._waiting:
-            self._waiting.extend(self._grouped(self._ask_unknown()))
+            ask = self._ask_unknown if self.rounds is None else self._ask_rounds
+            self._waiting.extend(self._grouped(ask()))
         if self.setup_error or self.failure or (not self._waiting and self.search.finished):
             return Searcher.FINISHED
         group = self._waiting.popleft() if self._waiting else self._ahead_of_search()
@@ -82,7 +89,11 @@ class AskTellSearcher(Searcher):
             return None
         self._live[trial_id] = group
         threshold = self.search.parent_threshold() if self.racing else None
-        return {"candidates": [(c.id, str(c.architecture)) for c in group], "threshold": threshold}
+        return {
+            "candidates": [(c.id, str(c.architecture)) for c in group],
+            "threshold": threshold,
+            "part": self.rounds and self.rounds.samples,
+        }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing to do: what a trial reports at a rung is part of what it reports when it is complete."""
@@ -111,6 +122,9 @@ class AskTellSearcher(Searcher):
             return
         answers: Sequence[Answer] = () if error or not result else result["answers"]
         by_id = {answer.candidate_id: answer for answer in answers}
+        if self.rounds is not None:
+            self._file_shards(self.rounds, [(c, by_id.get(c.id, LOST)) for c in group])
+            return
         rows = [self._row(candidate, by_id.get(candidate.id, LOST)) for candidate in group]
         if is_ahead:
             self._file_ahead(rows[0])
@@ -153,6 +167,23 @@ class AskTellSearcher(Searcher):
             self._file(known, measured=False)
         return unknown
 
+    def _ask_rounds(self) -> list[Candidate]:
+        """All candidates to measure on the next part; none while results of this one are awaited."""
+        assert self.rounds is not None
+        to_measure: list[Candidate] = []
+        while not to_measure:
+            if not self.rounds.idle:
+                measured, known, to_measure = self.rounds.proceed()
+                self._file([self._rated(row) for row in measured])
+                self._file([self._rated(row) for row in known], measured=False)
+                if not self.rounds.idle:
+                    break
+            elif asked := list(iter(self.search.ask, None)):
+                to_measure = self.rounds.begin(asked)
+            else:
+                break
+        return to_measure
+
     def _next_asked(self) -> list[Candidate]:
         """What the search hands out now. With rungs one generation, when all earlier ones have results."""
         asked = [*self._held, *iter(self.search.ask, None)]
@@ -192,6 +223,9 @@ class AskTellSearcher(Searcher):
         if counted:
             self._losses.update(candidate.id for candidate in group)
         lost = [candidate for candidate in group if self._losses[candidate.id] >= _MOST_LOSSES]
+        if self.rounds is not None:
+            for candidate in lost:
+                self.rounds.fail(candidate.id)
         self._waiting.extendleft([candidate] for candidate in reversed(group) if candidate not in lost)
         self._file([self._row(candidate, LOST) for candidate in lost])
 
@@ -206,6 +240,23 @@ class AskTellSearcher(Searcher):
         self.results.add_ahead(row)
         if candidate is not None:
             self._file([self._as(candidate, row)], measured=False)
+
+    def _file_shards(self, rounds: Rounds, answers: Sequence[tuple[Candidate, Answer]]) -> None:
+        """Files what a trial measured on one part; candidates that failed are out."""
+        shards = []
+        for candidate, answer in answers:
+            row = self._row(candidate, answer)
+            if answer.scores is None:
+                rounds.fail(candidate.id)
+                self._file([row])
+            else:
+                shards.append(Shard(row, rounds.look, answer.scores.correct, answer.scores.spikes))
+        if not shards:
+            return
+        try:
+            rounds.file(shards)
+        except Exception as error:  # Tune would swallow it and try the trial again
+            self.failure = self.failure or error
 
     def _file(self, rows: Sequence[EvaluationRow], *, measured: bool = True) -> None:
         for row in rows:
@@ -231,6 +282,9 @@ class AskTellSearcher(Searcher):
 
     def _as(self, candidate: Candidate, known: EvaluationRow) -> EvaluationRow:
         return same_measurement(candidate, known, self._fitness(known.evaluation))
+
+    def _rated(self, row: EvaluationRow) -> EvaluationRow:
+        return replace(row, fitness=self._fitness(row.evaluation))
 
     def _fitness(self, evaluation: Evaluation | None) -> float | None:
         return None if evaluation is None else self.search.fitness(evaluation)

@@ -17,7 +17,7 @@ from pipeline.data import RunData
 from pipeline.networks import make_network
 from pipeline.search.answers import Answer
 from pipeline.search.engine import load_search_engine
-from pipeline.search.evaluator import Candidates
+from pipeline.search.evaluator import Candidates, Part
 from pipeline.storage.records import Rung
 from snn.engines.device import Device
 from snn.engines.engine import EngineSpec, pack_weights
@@ -62,7 +62,7 @@ class ShortTrainingScorer:
         self.device = device
 
     def score(
-        self, candidates: Candidates, threshold: float | None
+        self, candidates: Candidates, threshold: float | None, part: Part | None
     ) -> Iterator[tuple[Sequence[Answer], bool]]:
         """The answer at each rung, with the measurements so far."""
         [(number, architecture)] = candidates

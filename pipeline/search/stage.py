@@ -14,6 +14,7 @@ from ray import tune
 
 from pipeline.algorithms.ask_tell import ArchitectureSearch
 from pipeline.algorithms.choose import build_search
+from pipeline.algorithms.elimination import SequentialElimination
 from pipeline.algorithms.halving import SuccessiveHalving
 from pipeline.analysis.trust import judge
 from pipeline.config.tree import Config
@@ -31,6 +32,7 @@ from pipeline.search.evaluation_cache import EvaluationCache, open_cache
 from pipeline.search.evaluator import Evaluator, Scoring
 from pipeline.search.inherited_weights import InheritedWeights
 from pipeline.search.results import Results
+from pipeline.search.rounds import Rounds
 from pipeline.search.searcher import AskTellSearcher
 from pipeline.search.short_training import ShortTraining, training_hash, untrained_reference
 from pipeline.search.trials import Trials, run_trials
@@ -57,6 +59,7 @@ def search(run: RunFolder, config: Config, resources: Resources) -> SearchResult
     prepared = _prepare(run, config, resources)
     resources = replace(resources, num_workers=_num_workers(config, resources, prepared.algorithm))
     with SearchProgress(prepared.algorithm, start) as progress:
+        rounds = _rounds(run, config, prepared)
         searcher = AskTellSearcher(
             prepared.algorithm,
             Results(
@@ -68,6 +71,7 @@ def search(run: RunFolder, config: Config, resources: Resources) -> SearchResult
                 show=progress.update,
             ),
             num_workers=resources.num_workers,
+            rounds=rounds,
             **_trial_options(config),
         )
         trials = _run(run, config, resources, prepared, searcher)
@@ -86,7 +90,21 @@ def _trial_options(config: Config) -> dict[str, Any]:
     if not settings.needs_supernet:
         halving = SuccessiveHalving(settings.rungs, settings.reduction_factor)
         return {"largest_group": 1, "halving": halving}
-    return {"racing": settings.racing, "speculate": True}
+    return {"racing": settings.racing, "speculate": settings.elimination_risk is None}
+
+
+def _rounds(run: RunFolder, config: Config, prepared: _Prepared) -> Rounds | None:
+    """The looks of sequential elimination, if the settings ask for it; shards of an earlier attempt count."""
+    risk, number = config.search.elimination_risk, len(prepared.data.search_val())
+    if risk is None:
+        return None
+
+    def show(number_in: int, num_samples: int) -> None:
+        if config.search.algorithm == "exhaustive":
+            say(f"  {number_in:>5,} candidates left after {num_samples:,} of {number:,} samples")
+
+    elimination = SequentialElimination(number, risk)
+    return Rounds(elimination, known=run.read_shards(), store=run.append_shards, show=show)
 
 
 # What makes the accuracies of a search less noisy.
@@ -137,7 +155,7 @@ def _prepare(run: RunFolder, config: Config, resources: Resources) -> _Prepared:
                 "  networks fire so much that dense evaluation is faster; its rounding depends on the machine"
             )
     cache = None
-    if config.search.cache:
+    if config.search.cache and config.search.elimination_risk is None:
         identity = engine.identity(device)
         cache = open_cache(run, config, data, weights_sha256=weights_sha256, engine=identity)
     known = {} if cache is None else cache.read()
@@ -214,6 +232,7 @@ def _conclude(
         num_extras=searcher.ahead.num_started if searcher.ahead else 0,
         num_stopped=len(measured) - len(complete),
         samples_saved=1 - sum(effort) / (max(effort) * len(effort)),
+        block_runs_saved=searcher.rounds.share_saved if searcher.rounds else None,
         evaluators_started=len(trials.workers),
         busy_share=trials.busy_seconds / (seconds * num_workers),
         probability_best=trust.probability_best,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipeline.storage.evaluations import to_parquet
-from pipeline.storage.names import BEST, EVALUATION_PARTS, EVALUATIONS
+from pipeline.storage.evaluations import shards_to_parquet, to_parquet
+from pipeline.storage.names import BEST, EVALUATION_PARTS, EVALUATIONS, SHARDS
 from pipeline.storage.origin import SealedFiles
-from pipeline.storage.records import EvaluationRow
+from pipeline.storage.records import EvaluationRow, Shard
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,28 @@ class EvaluationFiles:
         content = hashlib.sha256("/".join(row.architecture for row in rows).encode()).hexdigest()
         name = f"{rows[0].candidate_id:06d}-{content[:8]}.parquet"
         self.sealed.files.put(f"{EVALUATION_PARTS}/{name}", to_parquet(rows, made_with))
+
+    def append_shards(self, shards: Sequence[Shard], made_with: Mapping[str, Any]) -> None:
+        """Stores the shards of one trial; as `append`."""
+        texts = "/".join(shard.row.architecture for shard in shards)
+        content = hashlib.sha256(texts.encode()).hexdigest()
+        name = f"{shards[0].look:02d}-{shards[0].row.candidate_id:06d}-{content[:8]}.parquet"
+        self.sealed.files.put(f"{SHARDS}/{name}", shards_to_parquet(shards, made_with))
+
+    def read_shards(self, made_with: Mapping[str, Any]) -> Iterator[Shard]:
+        """The shards of a search that is not finished; damaged files are skipped.
+
+        Raises:
+            ValueError: A file is of another origin.
+        """
+        for name in self._names(SHARDS):
+            try:
+                table = self.sealed.shards(name, "its candidates are measured again")
+            except ValueError as error:
+                logger.warning("%s", error)
+                continue
+            self.sealed.check_origin(name, table.made_with, made_with)
+            yield from table.rows
 
     def read(self, made_with: Mapping[str, Any], *, finished: bool) -> list[EvaluationRow]:
         """All rows by candidate id; failures of an earlier attempt after the others.
@@ -53,14 +75,17 @@ class EvaluationFiles:
 
     def parts(self) -> list[str]:
         """Names of the files of trials."""
-        return [name for name in self.sealed.files.list(EVALUATION_PARTS) if name.endswith(".parquet")]
+        return self._names(EVALUATION_PARTS)
 
     def close(self, rows: Sequence[EvaluationRow], made_with: Mapping[str, Any]) -> None:
         """Writes the table of a finished search and removes the parts."""
         table = sorted(rows, key=lambda row: row.candidate_id)
         self.sealed.files.put(EVALUATIONS, to_parquet(table, made_with))
-        for part in self.parts():
+        for part in (*self.parts(), *self._names(SHARDS)):
             self.sealed.files.delete(part)
+
+    def _names(self, folder: str) -> list[str]:
+        return [name for name in self.sealed.files.list(folder) if name.endswith(".parquet")]
 
     def _part(self, name: str, made_with: Mapping[str, Any]) -> list[EvaluationRow]:
         try:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.storage.records import EvaluationRow, Rung
+from pipeline.storage.records import EvaluationRow, Rung, Shard
 from pipeline.storage.sealed import check_seal, seal_of
 from snn.fitness import Evaluation
 
@@ -39,16 +41,22 @@ _SCHEMA = pa.schema(
 # Fields of a Rung, in columns of lists; only where there are any.
 _RUNG = {"samples": pa.int64(), "accuracy": pa.float64(), "spikes": pa.float64()}
 
+# Fields of a Shard beside its row.
+_SHARD = (("look", pa.int64()), ("correct", pa.string()), ("cost", pa.string()))
+
 _AT_ONCE = 8192  # rows of a row group, and those that are unfolded into Python objects at once
 _SEAL = b"autosnn"  # key of the schema's metadata
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
+_Row = TypeVar("_Row")
+
+
 @dataclass(frozen=True)
-class EvaluationTable:
+class EvaluationTable(Generic[_Row]):
     """The rows of a file, and what they were made with (`pipeline.storage.sealed`)."""
 
-    rows: list[EvaluationRow]
+    rows: list[_Row]
     made_with: Mapping[str, Any]
 
 
@@ -61,13 +69,28 @@ def to_parquet(rows: Sequence[EvaluationRow], made_with: Mapping[str, Any] = _NO
     schema = _SCHEMA
     if any(row.rungs for row in rows):
         schema = pa.schema([*_SCHEMA, *((f"rung_{name}", pa.list_(kind)) for name, kind in _RUNG.items())])
+    return _write(rows, flat, from_flat, schema, made_with)
 
+
+def shards_to_parquet(shards: Sequence[Shard], made_with: Mapping[str, Any] = _NOTHING) -> bytes:
+    """As `to_parquet`; what samples did is packed into one text for each shard."""
+    return _write(shards, _flat_shard, _shard_from_flat, pa.schema([*_SCHEMA, *_SHARD]), made_with)
+
+
+def _write(
+    rows: Sequence[_Row],
+    flatten: Callable[[_Row], dict[str, Any]],
+    unflatten: Callable[[dict[str, Any]], _Row],
+    schema: pa.Schema,
+    made_with: Mapping[str, Any],
+) -> bytes:
     def batches() -> Iterator[pa.RecordBatch]:
         for i in range(0, len(rows), _AT_ONCE):
-            yield pa.RecordBatch.from_pylist([flat(row) for row in rows[i : i + _AT_ONCE]], schema=schema)
+            yield pa.RecordBatch.from_pylist([flatten(row) for row in rows[i : i + _AT_ONCE]], schema=schema)
 
     # Twice, as the seal goes first: a table of a large space as one would take as much memory as its rows.
-    seal_values = seal_of((flat(row) for batch in batches() for row in _rows(batch)), made_with)
+    stored = (unflatten(values) for batch in batches() for values in batch.to_pylist())
+    seal_values = seal_of(map(flatten, stored), made_with)
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, schema.with_metadata({_SEAL: json.dumps(seal_values)})) as writer:
         for batch in batches():
@@ -75,26 +98,34 @@ def to_parquet(rows: Sequence[EvaluationRow], made_with: Mapping[str, Any] = _NO
     return buffer.getvalue()
 
 
-def from_parquet(data: bytes) -> EvaluationTable:
+def from_parquet(data: bytes) -> EvaluationTable[EvaluationRow]:
     """Reads rows written by `to_parquet`.
 
     Raises:
         ValueError: The file is damaged, changed since it was written, of another version or not ours; the
             message does not name it.
     """
+    return _read(data, flat, from_flat)
+
+
+def shards_from_parquet(data: bytes) -> EvaluationTable[Shard]:
+    """Reads shards written by `shards_to_parquet`; raises as `from_parquet`."""
+    return _read(data, _flat_shard, _shard_from_flat)
+
+
+def _read(
+    data: bytes, flatten: Callable[[_Row], dict[str, Any]], unflatten: Callable[[dict[str, Any]], _Row]
+) -> EvaluationTable[_Row]:
     try:
         table = pq.read_table(pa.BufferReader(data))
-        rows = [row for batch in table.to_batches(max_chunksize=_AT_ONCE) for row in _rows(batch)]
+        batches = table.to_batches(max_chunksize=_AT_ONCE)
+        rows = [unflatten(values) for batch in batches for values in batch.to_pylist()]
         seal_values = json.loads((table.schema.metadata or {}).get(_SEAL, "null"))
-        check_seal(seal_values, (flat(row) for row in rows))
+        check_seal(seal_values, map(flatten, rows))
     except Exception as error:  # foreign and damaged files raise errors of any kind
         reason = f"it has no column {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(reason) from error
     return EvaluationTable(rows, seal_values["made_with"])
-
-
-def _rows(batch: pa.RecordBatch) -> Iterator[EvaluationRow]:
-    return map(from_flat, batch.to_pylist())
 
 
 def flat(row: EvaluationRow) -> dict[str, Any]:
@@ -148,3 +179,20 @@ def from_flat(values: dict[str, Any]) -> EvaluationRow:
         seconds=values["seconds"],
         rungs=tuple(starmap(Rung, zip(*columns, strict=True))),
     )
+
+
+def _flat_shard(shard: Shard) -> dict[str, Any]:
+    correct, cost = np.packbits(shard.correct), shard.cost.astype("<i8")
+    return {
+        **flat(shard.row),
+        "look": shard.look,
+        "correct": base64.b64encode(correct.tobytes()).decode(),
+        "cost": base64.b64encode(cost.tobytes()).decode(),
+    }
+
+
+def _shard_from_flat(values: dict[str, Any]) -> Shard:
+    correct, cost = (base64.b64decode(values[name], validate=True) for name in ("correct", "cost"))
+    costs = np.frombuffer(cost, "<i8").astype(np.int64)
+    bits = np.unpackbits(np.frombuffer(correct, np.uint8), count=len(costs))
+    return Shard(from_flat(values), values["look"], bits.astype(np.bool_), costs)

@@ -15,6 +15,7 @@ SUPERNET_CHECKPOINT = "supernet_checkpoint.pt"
 FOLDED_WEIGHTS = "supernet_folded.safetensors"
 EVALUATION_PARTS = "evaluations"
 EVALUATIONS = "evaluations.parquet"
+SHARDS = "shards"
 BEST = "best.json"
 FINALISTS = "finalists.json"
 REPLAY = "replay.json"
@@ -79,6 +80,7 @@ FILES = (
     SUPERNET_CHECKPOINT,
     FOLDED_WEIGHTS,
     f"{EVALUATION_PARTS}/*.parquet",
+    f"{SHARDS}/*.parquet",
     EVALUATIONS,
     BEST,
     FINALISTS,

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pipeline.config.tree import list_differences
-from pipeline.storage.evaluations import EvaluationTable, from_parquet
+from pipeline.storage.evaluations import EvaluationTable, from_parquet, shards_from_parquet
 from pipeline.storage.files import Files, read_bytes, read_weights
 from pipeline.storage.location import join
+from pipeline.storage.names import SHARDS
+from pipeline.storage.records import EvaluationRow, Shard
 from pipeline.storage.sealed import Sealed, unseal, unseal_bytes
 from snn.json_values import from_json
 
@@ -57,9 +59,13 @@ class SealedFiles:
         """Sealed bytes and what they were made with; as `record`."""
         return self._parsed(name, advice, unseal_bytes)
 
-    def table(self, name: str, advice: str) -> EvaluationTable:
+    def table(self, name: str, advice: str) -> EvaluationTable[EvaluationRow]:
         """A sealed table; as `record`."""
         return self._parsed(name, advice, from_parquet)
+
+    def shards(self, name: str, advice: str) -> EvaluationTable[Shard]:
+        """A sealed table of shards; as `record`."""
+        return self._parsed(name, advice, shards_from_parquet)
 
     def weights(self, name: str, result: str, sha256: str) -> bytes:
         """Weights whose hash a result holds.
@@ -78,6 +84,8 @@ class SealedFiles:
         advice = "delete it"
         if name.endswith(".json"):
             return self.record(name, advice).made_with
+        if name.startswith(f"{SHARDS}/"):
+            return self.shards(name, advice).made_with
         if name.endswith(".parquet"):
             return self.table(name, advice).made_with
         return self.state(name, advice)[1]

@@ -176,6 +176,23 @@ class EvaluationRow:
     rungs: tuple[Rung, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """A candidate measured on one part of D_val, as sequential elimination does.
+
+    Attributes:
+        row: The candidate with its measurement on that part alone.
+        look: Index of the part, from 0.
+        correct: Whether each sample of the part is classified correctly, bool [n].
+        cost: What each sample costs, int64 [n].
+    """
+
+    row: EvaluationRow
+    look: int
+    correct: NDArray[np.bool_]
+    cost: NDArray[np.int64]
+
+
 def complete_rows(rows: Iterable[EvaluationRow]) -> list[EvaluationRow]:
     """The rows with a measurement, less those that racing or successive halving gave up early."""
     measured = [(row, (len(row.rungs), row.evaluation.num_samples)) for row in rows if row.evaluation]
@@ -201,6 +218,8 @@ class SearchResult:
         num_extras: Architectures evaluated besides, in slots that would have been idle.
         num_stopped: Candidates that racing or successive halving gave up.
         samples_saved: Share of the candidates' samples that racing saved, in [0, 1].
+        block_runs_saved: Share of block evaluations that sequential elimination saved, in [0, 1]; None
+            without it.
         evaluators_started: Evaluator processes started.
         busy_share: Share of the workers' time spent evaluating, in [0, 1].
         probability_best: That the choice is the best of those scored, in [0, 1]; `pipeline.analysis.trust`.
@@ -221,6 +240,7 @@ class SearchResult:
     num_extras: int = 0
     num_stopped: int = 0
     samples_saved: float = 0.0
+    block_runs_saved: float | None = None
     evaluators_started: int = 0
     busy_share: float = 0.0
     probability_best: float | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from pipeline.storage.records import (
     ReplayResult,
     RetrainResult,
     SearchResult,
+    Shard,
     SupernetResult,
 )
 from pipeline.storage.sealed import Sealed, seal, seal_bytes
@@ -176,10 +177,18 @@ class RunFolder(SettingsFolder):
         finished = self.files.exists(names.BEST)
         return self._evaluations.read(self._searched_with(), finished=finished)
 
+    def append_shards(self, shards: Sequence[Shard]) -> None:
+        """Stores the shards of one trial."""
+        self._evaluations.append_shards(shards, self._searched_with())
+
+    def read_shards(self) -> Iterator[Shard]:
+        """As `EvaluationFiles.read_shards`."""
+        return self._evaluations.read_shards(self._searched_with())
+
     def has_evaluations(self) -> bool:
         """Whether a search was started."""
         finished = self.files.exists(names.BEST) or self.files.exists(names.EVALUATIONS)
-        return finished or bool(self.evaluation_parts())
+        return finished or bool(self.evaluation_parts() or self.files.list(names.SHARDS))
 
     def evaluation_parts(self) -> list[str]:
         """Names of the files of trials, while a search is not finished."""

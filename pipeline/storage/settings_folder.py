@@ -100,7 +100,7 @@ class SettingsFolder:
     def _results(self) -> list[str]:
         """Names of the files that say what they were made with."""
         retrained = [n for n in self.files.list(names.RETRAINED) if n.endswith((names.METRICS, ".pt"))]
-        parts = self.files.list(names.EVALUATION_PARTS)
+        parts = [*self.files.list(names.EVALUATION_PARTS), *self.files.list(names.SHARDS)]
         there = [name for name in (*names.SAY_THEIR_SETTINGS, *retrained) if self.files.exists(name)]
         return there + [name for name in parts if name.endswith(".parquet")]
 

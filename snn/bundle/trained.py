@@ -157,20 +157,21 @@ class TrainedNetwork:
         return {layer: counts[layer] / neurons[layer] for layer in counts}, counts
 
     def _event_driven(self, inputs: Tensor) -> list[_Counted]:
-        """Each sample by itself: the engine counts per call, and its results do not depend on the batch."""
-        samples = inputs.split(1, _sample_axis(inputs))
-        forks = self.engine.forks(min(torch.get_num_threads(), len(samples)))
+        axis, num_threads = _sample_axis(inputs), torch.get_num_threads()
+        share = -(-inputs.shape[axis] // num_threads)
+        chunks = inputs.split(min(share, self.engine.chunk_size), axis)
+        forks = self.engine.forks(min(num_threads, len(chunks)))
 
         def run(fork: InferenceNetwork, own: int) -> list[_Counted]:
-            return [self._one_sample(fork, sample) for sample in samples[own :: len(forks)]]
+            return [self._chunk(fork, chunk) for chunk in chunks[own :: len(forks)]]
 
         with ThreadPoolExecutor(len(forks)) as pool:
             shares = list(pool.map(run, forks, range(len(forks))))
-        return [shares[i % len(forks)][i // len(forks)] for i in range(len(samples))]
+        return [shares[i % len(forks)][i // len(forks)] for i in range(len(chunks))]
 
-    def _one_sample(self, engine: InferenceNetwork, sample: Tensor) -> _Counted:
+    def _chunk(self, engine: InferenceNetwork, inputs: Tensor) -> _Counted:
         with torch.inference_mode():
-            fired = engine.encode(sample)
+            fired = engine.encode(inputs)
             blocks = iter(self.architecture.blocks)
             total, macs = fired, fired.macs or 0
             for part in self.network.backbone.body:
@@ -178,9 +179,10 @@ class TrainedNetwork:
                 total = engine.run(part.name, block, total.spikes).after(total)
             predicted = engine.decide(total.spikes)
         total = predicted.fired.after(total)
-        spikes = {layer: np.array([int(count)]) for layer, (count, _) in total.counts.items()}
+        spikes = {layer: count for layer, (count, _) in total.counts.items()}
         votes = predicted.votes.numpy().astype(np.int64)
-        return votes, spikes, np.array([total.synops or 0]), np.array([macs])
+        assert total.synops is not None, "the event-driven engine counts operations"
+        return votes, spikes, total.synops, np.full(len(votes), macs // len(votes))
 
     def _dense(self, inputs: Tensor) -> Iterator[_Counted]:
         for batch in inputs.split(_DENSE_BATCH, _sample_axis(inputs)):

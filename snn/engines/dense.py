@@ -67,7 +67,7 @@ class DenseNetwork:
         counts: Counts = {}
         for name, count in self._record.counts.items():
             counted, outputs = counts.get(part_of(name), (0, 0))
-            count = count.sum(dtype=torch.float64)
+            count = count.sum(0, dtype=torch.float64)
             counts[part_of(name)] = (counted + count, outputs + self._record.neurons[name])
         self._record.clear()
         return Fired(spikes, counts)

@@ -35,8 +35,9 @@ from snn.options import EngineName, Precision
 Arrays = Mapping[str, NDArray[Any]]
 
 # From so many channels on (C of the backbone) dense evaluation is faster above this firing rate; measured by
-# `bench --sections rates`. With fewer channels events win up to 32 % and more.
-_DENSE_CHANNELS, _DENSE_RATE = 128, 0.27
+# `bench --sections rates`: on two machines above 17 and 27 %. With fewer channels it was faster above 20 to
+# 26 % on one of them, and nowhere below 32 % on the other.
+_DENSE_CHANNELS, _DENSE_RATE = 128, 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,7 @@ def choose_engine(
     """The engine for a network on a device.
 
     `auto` is event-driven on a CPU with a C compiler if the network fits its kernels, and dense otherwise. It
-    is dense too for networks of at least 128 channels that are known to fire above 27 %.
+    is dense too for networks of at least 128 channels that are known to fire above 20 %.
 
     Args:
         engine: The setting.

@@ -11,6 +11,7 @@ Results do not depend on batch size, number of threads or the CPU's vector width
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -20,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from snn.energy import analog_joules, spike_joules, synop_joules, update_joules
 from snn.engines.event_weights import Half, Plan, fold, plans, stem_parts
 from snn.engines.inference import Fired, Predicted
 from snn.kernels import calls as kernels
@@ -56,11 +58,49 @@ class Step:
         name: Prefix of its arrays.
         layer: Its neurons and connections; None is a max-pool.
         sources: Indices of its inputs: 0 is the block's input, i the output of the block's i-th step.
+        energy: Of its operations.
     """
 
     name: str
     layer: Layer | None
     sources: tuple[int, ...]
+    energy: StepEnergy | None = None
+
+
+@dataclass(frozen=True)
+class StepEnergy:
+    """Energy of a layer with its memory, in femtojoules, so that sums are exact in any order.
+
+    Attributes:
+        of_synop: Of a synaptic operation of each connection.
+        of_spike: Of a spike.
+        of_updates: Of the neurons' updates in a sample, over all time steps.
+    """
+
+    of_synop: tuple[int, ...]
+    of_spike: int
+    of_updates: int
+
+    def of(self, spikes: NDArray[np.int64], synops: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of each sample [N], from its spikes [N] and synaptic operations [connections, N]."""
+        of_synops: NDArray[np.int64] = np.array(self.of_synop, np.int64) @ synops
+        return spikes * self.of_spike + self.of_updates + of_synops
+
+
+def _step_energy(layer: Layer, time_steps: int) -> StepEnergy:
+    channels, height, width = layer.shape
+    neurons = channels * height * width
+    of_synop = []
+    for connection in layer.connections:
+        kernel = (0, 0, 0) if connection.weights is None else connection.weights.shape[:3]
+        weights, targets = math.prod(kernel) * connection.fan_out, connection.fan_out * height * width
+        of_synop.append(_femtojoules(synop_joules(weights=weights, targets=targets)))
+    updates = neurons * time_steps * update_joules(neurons)
+    return StepEnergy(tuple(of_synop), _femtojoules(spike_joules()), _femtojoules(updates))
+
+
+def _femtojoules(joules: float) -> int:
+    return round(joules * 1e15)
 
 
 def fits_kernels(network: SpikingNetwork) -> bool:
@@ -142,8 +182,16 @@ class EventDrivenNetwork:
         stem = self.programs["stem", ""][0].layer
         assert stem is not None
         spikes = kernels.encode(stem, contiguous, time_steps, self.workspace, "stem")
-        fired = Fired(spikes, {"stem": (spikes.count, stem.num_neurons)})
-        macs = self.stem_macs * spikes.num_samples * (1 if static else time_steps)
+        energy = self.programs["stem", ""][0].energy
+        assert energy is not None
+        frames_seen = 1 if static else time_steps
+        fired = Fired(
+            spikes,
+            {"stem": (spikes.counts, stem.num_neurons)},
+            energy=energy.of(spikes.counts, np.zeros((1, spikes.num_samples), np.int64))
+            + self._stem_energy(frames_seen),
+        )
+        macs = self.stem_macs * spikes.num_samples * frames_seen
         for name, _, _ in self.stem_parts:
             following = self._run(name, "", fired.spikes, part="stem_reduction")
             fired = following.after(fired)
@@ -162,6 +210,20 @@ class EventDrivenNetwork:
         votes = kernels.count_votes(fired.spikes, VOTERS_PER_CLASS)
         return Predicted(torch.from_numpy(votes), fired)
 
+    def _stem_energy(self, num_frames: int) -> int:
+        """Of the stem's multiply-accumulates for a sample, in femtojoules."""
+        channels, height, width = self.network.input_shape
+        stem = self.programs["stem", ""][0].layer
+        assert stem is not None
+        targets = stem.num_neurons
+        joules = analog_joules(
+            macs=self.stem_macs * num_frames,
+            weights=channels * 9 * stem.shape[0],
+            sources=channels * height * width,
+            targets=targets,
+        )
+        return _femtojoules(joules)
+
     def _with_own_memory(self) -> Self:
         fork = copy.copy(self)
         fork.workspace = Workspace()
@@ -173,22 +235,28 @@ class EventDrivenNetwork:
     def run_program(self, program: Sequence[Step], spikes: SpikeLists, *, part: str, buffer: str) -> Fired:
         """Runs the steps of a block; its spikes lie in the workspace under names that begin with `buffer`."""
         signals = [spikes]
-        counted = outputs = operations = 0
+        counted = operations = energy = np.zeros(spikes.num_samples, np.int64)
+        outputs = 0
         for i, step in enumerate(program):
             inputs = [signals[source] for source in step.sources]
             following, added = self.run_step(step, inputs, f"{buffer}.{i}")
             signals.append(following)
-            counted += following.count
+            counts = following.counts
+            counted = counted + counts
             channels, height, width = following.shape
             outputs += channels * height * width
-            operations += added
-        counts = {part: (counted, outputs)} if program else {}
-        return Fired(signals[-1], counts, operations)
+            operations = operations + added.sum(0)
+            if step.energy is not None:
+                energy = energy + step.energy.of(counts, added)
+        return Fired(signals[-1], {part: (counted, outputs)} if program else {}, operations, energy)
 
-    def run_step(self, step: Step, inputs: Sequence[SpikeLists], buffer: str) -> tuple[SpikeLists, int]:
-        """Spikes of one step and its synaptic operations."""
+    def run_step(
+        self, step: Step, inputs: Sequence[SpikeLists], buffer: str
+    ) -> tuple[SpikeLists, NDArray[np.int64]]:
+        """Spikes of one step and its synaptic operations, [connections, N]."""
         if step.layer is None:
-            return kernels.max_pool(inputs[0], self.workspace, buffer), 0
+            none = np.zeros((1, inputs[0].num_samples), np.int64)
+            return kernels.max_pool(inputs[0], self.workspace, buffer), none
         return kernels.fire(step.layer, inputs, self.workspace, buffer)
 
     def _add(
@@ -204,7 +272,7 @@ class EventDrivenNetwork:
                 continue
             layer = _make_layer(plan, [shapes[i] for i in plan.sources], self.arrays)
             shapes.append(layer.shape)
-            steps.append(Step(plan.name, layer, plan.sources))
+            steps.append(Step(plan.name, layer, plan.sources, _step_energy(layer, self.time_steps)))
         self.programs[part, block] = tuple(steps)
         return shapes[-1]
 

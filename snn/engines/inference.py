@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Counts = dict[str, tuple[Any, int]]
-"""For each part that fired: total spikes, and binary outputs per sample and time step."""
+"""For each part that fired: the spikes of each sample [N], and binary outputs per sample and time step."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,16 @@ class Fired:
     Attributes:
         spikes: In the engine's own format.
         counts: Counts of the parts passed so far.
-        synops: Synaptic operations; None where they are not counted.
+        synops: Synaptic operations of each sample, [N]; None where they are not counted.
+        energy: Energy of each sample with memory in femtojoules, as `snn.energy` estimates it, int64 [N];
+            None where operations are not counted.
         macs: Multiply-accumulates of layers with analog input; None where they are not counted.
     """
 
     spikes: Any
     counts: Counts
-    synops: int | None = None
+    synops: NDArray[np.int64] | None = None
+    energy: NDArray[np.int64] | None = None
     macs: int | None = None
 
     def after(self, before: Fired) -> Fired:
@@ -35,7 +40,13 @@ class Fired:
         for part, (count, outputs) in self.counts.items():
             counted, others = counts.get(part, (0, 0))
             counts[part] = (counted + count, others + outputs)
-        return replace(self, counts=counts, synops=_sum(self.synops, before.synops), macs=before.macs)
+        return replace(
+            self,
+            counts=counts,
+            synops=_sum(self.synops, before.synops),
+            energy=_sum(self.energy, before.energy),
+            macs=before.macs,
+        )
 
     def with_macs(self, macs: int) -> Fired:
         """A copy with the given multiply-accumulates."""
@@ -86,5 +97,6 @@ class InferenceNetwork(Protocol):
         """The votes, from the spikes of the last part of the body."""
 
 
-def _sum(first: int | None, second: int | None) -> int | None:
-    return None if first is None and second is None else (first or 0) + (second or 0)
+def _sum(first: NDArray[np.int64] | None, second: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    """The sum of what is counted."""
+    return first if second is None else second if first is None else first + second

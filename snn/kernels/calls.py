@@ -51,8 +51,8 @@ class _Layer(ctypes.Structure):
 
 def fire(
     layer: Layer, inputs: Sequence[SpikeLists], workspace: Workspace, buffer: str
-) -> tuple[SpikeLists, int]:
-    """Spikes of a layer, stored in a `buffer` of the workspace, and its total synaptic operations.
+) -> tuple[SpikeLists, NDArray[np.int64]]:
+    """Spikes of a layer, stored in a `buffer` of the workspace, and synaptic operations [inputs, N].
 
     Raises:
         ValueError: There may be more spikes than lists can hold.
@@ -66,7 +66,8 @@ def fire(
         *(_describe_input(layer, i, spikes) for i, spikes in enumerate(inputs))
     )
     assert len(inputs) == len(layer.connections)
-    operations = library().fire(
+    operations = np.empty((len(inputs), first.num_samples), np.int64)
+    library().fire(
         first.num_samples,
         ctypes.byref(_describe_layer(layer, first.time_steps)),
         len(inputs),
@@ -75,8 +76,9 @@ def fire(
         workspace.array("potential", layer.num_floats, np.float32).ctypes.data,
         result.entries.ctypes.data,
         result.offsets.ctypes.data,
+        operations.ctypes.data,
     )
-    return result, int(operations)
+    return result, operations
 
 
 def encode(

@@ -178,23 +178,22 @@ static int32_t step(float *current, float *potential, const layer_t *layer, int 
     return count;
 }
 
-/* Currents from the spikes of one or two inputs, then neurons. Returns the synaptic operations. `current`
- * and `potential` are scratch of height * width * padded floats. */
-int64_t fire(int32_t num_samples, const layer_t *layer, int32_t num_inputs, const input_t *inputs,
-             float *current, float *potential, uint32_t *entries, int32_t *offsets) {
-    int64_t operations = 0;
+/* Currents from the spikes of one or two inputs, then neurons. `operations` [num_inputs][samples] gets the
+ * synaptic operations. `current` and `potential` are scratch of height * width * padded floats. */
+void fire(int32_t num_samples, const layer_t *layer, int32_t num_inputs, const input_t *inputs, float *current,
+          float *potential, uint32_t *entries, int32_t *offsets, int64_t *operations) {
     int32_t end = 0;
     memset(current, 0, sizeof(float) * (size_t)layer->height * layer->width * layer->padded);
+    memset(operations, 0, sizeof(int64_t) * (size_t)num_inputs * num_samples);
     offsets[0] = 0;
     for (int64_t n = 0, list = 0; n < num_samples; n++) {
         for (int32_t t = 0; t < layer->time_steps; t++, list++) {
             for (int32_t i = 0; i < num_inputs; i++)
-                operations += add_spikes(current, layer, inputs + i, list);
+                operations[(int64_t)i * num_samples + n] += add_spikes(current, layer, inputs + i, list);
             end += step(current, potential, layer, t == 0, 0, entries + end);
             offsets[list + 1] = end;
         }
     }
-    return operations;
 }
 
 /* The first layer: a convolution of analog frames [samples][time_steps or 1][H][W][C_in], then neurons.

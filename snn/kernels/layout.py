@@ -43,6 +43,11 @@ class SpikeLists:
         return int(self.offsets[-1])
 
     @property
+    def counts(self) -> NDArray[np.int64]:
+        """Number of spikes of each sample, [N]."""
+        return np.diff(self.offsets[:: self.time_steps]).astype(np.int64)
+
+    @property
     def time_steps(self) -> int:
         return (len(self.offsets) - 1) // self.num_samples
 

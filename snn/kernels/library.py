@@ -197,8 +197,7 @@ def _is_sound(path: Path) -> bool:
 def _declared(kernels: ctypes.CDLL) -> ctypes.CDLL:
     """The library with the types of its functions' arguments and results."""
     pointer, integer, long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
-    kernels.fire.argtypes = [integer, pointer, integer, pointer, *4 * [pointer]]
-    kernels.fire.restype = long
+    kernels.fire.argtypes = [integer, pointer, integer, pointer, *5 * [pointer]]
     kernels.encode.argtypes = [integer, *3 * [pointer], *4 * [integer], *4 * [pointer]]
     kernels.max_pool.argtypes = [long, pointer, pointer, *3 * [integer], *3 * [pointer]]
     kernels.count_votes.argtypes = [integer, integer, pointer, pointer, integer, integer, pointer]
