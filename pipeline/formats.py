@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 NOT_MEASURED = "\u2013"
+COST_NAMES = {"spikes": "spikes", "synops": "synaptic operations", "energy": "estimated joules"}
+"""What `search.cost` may save, in words."""
 _SPACE = "\u00a0"  # keeps a number and its unit on one line
 
 
@@ -33,10 +35,19 @@ def energy(joules: float | None) -> str:
     return _scaled(joules, ((1e-3, f"{_SPACE}mJ"), (1e-6, f"{_SPACE}\u00b5J"), (1e-9, f"{_SPACE}nJ")), " J")
 
 
+def cost(value: float | None, name: str) -> str:
+    """A cost that `search.cost` names, with its unit unless it is spikes."""
+    if name == "energy":
+        return energy(value)
+    return f"{large(value)} SynOps" if name == "synops" else count(value)
+
+
 def duration(seconds: float | None) -> str:
     """A duration in its two largest units."""
     if seconds is None:
         return NOT_MEASURED
+    if 0 < seconds < 0.1:
+        return f"{1000 * seconds:.2g}{_SPACE}ms"
     if 0 < seconds < 10:
         return f"{seconds:.1f}{_SPACE}s"
     units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))

@@ -170,7 +170,12 @@ def spike_aware_fitness(
 
 
 def best_possible_fitness(
-    so_far: Evaluation, *, num_samples: int, spikes_reference: float, spike_exponent: float
+    so_far: Evaluation,
+    *,
+    num_samples: int,
+    spikes_reference: float,
+    spike_exponent: float,
+    cost: CostName = "spikes",
 ) -> float:
     """Upper bound on the fitness over all samples, given the evaluation of some of them.
 
@@ -182,9 +187,10 @@ def best_possible_fitness(
         num_samples: Total number of samples.
         spikes_reference: N_avg of the fitness.
         spike_exponent: lambda of the fitness.
+        cost: What N counts.
     """
     evaluated = so_far.num_samples / num_samples
-    spikes = so_far.spikes * evaluated
+    spikes = cost_of(so_far, cost) * evaluated
     if spike_exponent > 0 or (spike_exponent < 0 and spikes == 0):
         return math.inf
     return spike_aware_fitness(

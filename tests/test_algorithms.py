@@ -179,7 +179,7 @@ def test_child_of_aging_evolution_differs_in_one_layer_from_one_of_the_newest() 
 def test_order_of_nsga2_is_by_non_dominated_rank() -> None:
     rng = random.Random(0)
     results = {i: Evaluation(rng.randrange(8) / 8, rng.randrange(1, 9), 0.1, 10) for i in range(60)}
-    order = crowded_order(results, None)
+    order = crowded_order(results, SearchSettings())
 
     def dominates(one: Evaluation, other: Evaluation) -> bool:
         better = one.accuracy > other.accuracy or one.spikes < other.spikes
@@ -196,13 +196,13 @@ def test_order_of_nsga2_is_by_non_dominated_rank() -> None:
 def test_ends_of_a_front_come_first_and_its_crowded_middle_last() -> None:
     points = {0: (0.1, 1), 1: (0.5, 5), 2: (0.51, 5.1), 3: (0.52, 5.2), 4: (0.9, 9)}
     results = {i: Evaluation(accuracy, spikes, 0.1, 10) for i, (accuracy, spikes) in points.items()}
-    order = crowded_order(results, None)
+    order = crowded_order(results, SearchSettings())
     assert set(order[:2]) == {0, 4} and order[-1] == 2
 
 
 def test_candidates_above_the_budget_are_dominated_by_all_within_it() -> None:
     results = {i: Evaluation(0.1 * spikes, spikes, 0.1, 10) for i, spikes in enumerate((9, 7, 5, 3, 1))}
-    order = crowded_order(results, 4)
+    order = crowded_order(results, SearchSettings(max_spikes=4))
     assert set(order[:2]) == {3, 4} and order[2:] == [2, 1, 0]
 
 

@@ -134,7 +134,8 @@ MAY_IMPORT |= {
     "pipeline.training": _STAGE | {"pipeline.evaluate", "pipeline.finished"},
     "pipeline.search": _STAGE | {"pipeline.identity", "pipeline.algorithms", "pipeline.analysis"},
     "pipeline.report": {
-        "pipeline.formats", "pipeline.config", "pipeline.storage", "pipeline.analysis",
+        "pipeline.formats", "pipeline.algorithms", "pipeline.config", "pipeline.storage",
+        "pipeline.analysis",
     },
     "pipeline.bench": _STAGE | {"pipeline.algorithms", "pipeline.environment", "pipeline.search"},
     "pipeline.use": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.algorithms.settings import SearchSettings
 from pipeline.analysis.trust import Trust, judge
 from pipeline.storage.records import EvaluationRow
 from snn.fitness import Evaluation
@@ -29,8 +30,9 @@ def judged_rows(table: list[EvaluationRow], best: EvaluationRow, *, spikes_refer
         table,
         best,
         chance=0.1,
+        settings=SearchSettings(spike_exponent=-0.08),
         spikes_reference=spikes_reference,
-        spike_exponent=-0.08,
+        reference=spikes_reference,
         longer="train longer (--supernet.epochs)",
     )
 

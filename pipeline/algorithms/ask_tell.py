@@ -28,7 +28,7 @@ class ArchitectureSearch:
         settings: Sizes, rates and the fitness.
         algorithm: The class of the proposing algorithm.
         seed: Seed of the algorithm's random numbers.
-        spikes_reference: N_avg of the fitness, mean spikes per sample.
+        spikes_reference: N_avg of the fitness, in the unit of the settings' cost.
     """
 
     def __init__(
@@ -102,8 +102,8 @@ class ArchitectureSearch:
     def ranking(self) -> list[Candidate]:
         """Candidates with a result, best first; failed ones are left out.
 
-        First those within the spike budget, by fitness, equally fit ones by fewer spikes; then those above
-        it by fewer spikes. Lower ids break ties.
+        First those within the budgets, by fitness, equally fit ones by lower cost; then those above one, by
+        how little. Lower ids break ties.
         """
         return self.history.ranking()
 

@@ -8,11 +8,11 @@ from typing import Any, Self
 
 from pipeline.algorithms.remaining import RemainingIndices
 from pipeline.algorithms.settings import SearchSettings
-from snn.fitness import Evaluation, spike_aware_fitness
+from snn.fitness import Evaluation, cost_of
 from snn.json_values import to_json
 from snn.search_space import Architecture, CategoricalSpace
 
-# Ascending keys are a ranking: whether above the spike budget, -fitness (0 above it), spikes, id.
+# Ascending keys are a ranking: whether above a budget, -fitness (the excess above one), cost, id.
 _RankKey = tuple[bool, float, float, int]
 
 
@@ -41,8 +41,8 @@ class History:
 
     Args:
         space: The space of which every candidate is a different architecture.
-        settings: The fitness, the spike budget and the size of the elite (`num_parents`).
-        spikes_reference: N_avg of the fitness, mean spikes per sample.
+        settings: The fitness, the budgets and the size of the elite (`num_parents`).
+        spikes_reference: N_avg of the fitness, in the unit of the settings' cost.
     """
 
     def __init__(self, space: CategoricalSpace, settings: SearchSettings, *, spikes_reference: float) -> None:
@@ -112,30 +112,24 @@ class History:
 
     def fitness(self, evaluation: Evaluation, exponent: float | None = None) -> float:
         """The spike-aware fitness of an evaluation, under lambda = `exponent` if given."""
-        return spike_aware_fitness(
-            evaluation.accuracy,
-            evaluation.spikes,
-            spikes_reference=self.spikes_reference,
-            spike_exponent=self.settings.spike_exponent if exponent is None else exponent,
-        )
+        return self.settings.fitness(evaluation, self.spikes_reference, exponent)
 
     def excess(self, evaluation: Evaluation) -> float:
-        """Spikes above the budget; 0 for an evaluation within it."""
-        budget = self.settings.max_spikes
-        return 0.0 if budget is None else max(0.0, evaluation.spikes - budget)
+        """As `SearchSettings.excess`."""
+        return self.settings.excess(evaluation)
 
     def rank_key(self, candidate_id: int, exponent: float | None = None) -> _RankKey:
         """A key that sorts candidates with a result into the ranking, the best first."""
         result = self.result(candidate_id)
-        above = self.excess(result) > 0
-        fitness = self.fitness(result, exponent)
-        return above, 0.0 if above else -fitness, result.spikes, candidate_id
+        excess = self.excess(result)
+        rank = excess or -self.fitness(result, exponent)
+        return excess > 0, rank, cost_of(result, self.settings.cost), candidate_id
 
     def ranking(self, exponent: float | None = None) -> list[Candidate]:
         """Candidates with a result, best first; failed ones are left out.
 
-        First those within the spike budget, by fitness, equally fit ones by fewer spikes; then those above
-        it by fewer spikes. Lower ids break ties.
+        First those within the budgets, by fitness, equally fit ones by lower cost; then those above one, by
+        how little. Lower ids break ties.
         """
         keys = [self.rank_key(i, exponent) for i, result in self.results.items() if result is not None]
         return [self.candidates[key[-1]] for key in sorted(keys)]

@@ -94,7 +94,7 @@ class OptunaTPE(Proposer):
         self._study.tell(trial, value, state=TrialState.FAIL if value is None else TrialState.COMPLETE)
 
     def _value(self, candidate_id: int) -> float | None:
-        """What the sampler maximises: the fitness, or minus the spikes above the budget; None if failed."""
+        """What the sampler maximises: the fitness, or minus the excess over the budgets; None if failed."""
         result = self.history.results[candidate_id]
         if result is None:
             return None

@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pipeline.identity import added
-from snn.options import Range, check_settings
+from snn.fitness import Evaluation, cost_of, spike_aware_fitness
+from snn.options import CostName, Range, check_settings
+
+# N_avg of the fitness where something else than spikes is saved; any other constant ranks alike.
+_REFERENCES: dict[CostName, float] = {"synops": 1e6, "energy": 1e-6}
 
 AlgorithmName = Literal["evolution", "exhaustive", "random", "aging", "nsga2", "optuna"]
 
+Positive = Annotated[float, Range(0.0, sys.float_info.max, low_excluded=True)]
 # From -10 to 10 no ratio of spikes can overflow the fitness.
 Exponent = Annotated[float, Range(-10.0, 10.0)]
 
@@ -31,8 +36,18 @@ class SearchSettings:
     """lambda of the fitness accuracy * (spikes / reference) ** lambda; more negative saves more spikes."""
     more_exponents: tuple[Exponent, ...] = ()
     """Further lambdas `evolution` searches for at once: parents come in turn from each lambda's ranking."""
-    max_spikes: Annotated[float, Range(0.0, sys.float_info.max, low_excluded=True)] | None = None
+    cost: CostName = field(default="spikes", metadata=added("spikes"))
+    """What is saved, in the fitness and by `nsga2`: `spikes`, as in the paper; `synops`, synaptic operations,
+    of which a spike causes the more the wider the next layer is; `energy`, estimated with memory
+    (`snn/energy.py`). The latter two need event-driven evaluation."""
+    max_spikes: Positive | None = None
     """Spike budget, mean spikes per sample: one above it is chosen only if all candidates are above it."""
+    max_synops: Positive | None = field(default=None, metadata=added(None))
+    """Budget of synaptic operations per sample, likewise."""
+    max_energy: Positive | None = field(default=None, metadata=added(None))
+    """Budget of estimated joules per sample with memory, such as 2e-4; likewise."""
+    max_parameters: Annotated[int, Range(1, 10**15)] | None = field(default=None, metadata=added(None))
+    """Budget of learnable parameters, likewise."""
     population_size: Annotated[int, Range(2, 1_000_000)] = 20
     """Candidates of a generation."""
     num_parents: Annotated[int, Range(1, 1_000_000)] = 10
@@ -65,3 +80,50 @@ class SearchSettings:
                 "use a value of at most 0, such as -0.08, to save them.",
                 stacklevel=2,
             )
+
+    @property
+    def budgets(self) -> dict[str, float]:
+        """The budgets by the field of an Evaluation that they limit."""
+        budgets = {
+            "spikes": self.max_spikes,
+            "synops": self.max_synops,
+            "energy": self.max_energy,
+            "num_parameters": self.max_parameters,
+        }
+        return {name: budget for name, budget in budgets.items() if budget is not None}
+
+    @property
+    def budgets_text(self) -> str:
+        """The budgets as a user set them."""
+        texts = (f"search.max_{name.removeprefix('num_')} = {it:,g}" for name, it in self.budgets.items())
+        return ", ".join(texts)
+
+    @property
+    def needs_operations(self) -> bool:
+        """Whether synaptic operations must be counted, which only the event-driven engine does."""
+        return self.cost != "spikes" or bool({"synops", "energy"} & self.budgets.keys())
+
+    def knows(self, evaluation: Evaluation) -> bool:
+        """Whether an evaluation holds all that cost and budgets need; those of earlier versions may not."""
+        return all(getattr(evaluation, name) is not None for name in (self.cost, *self.budgets))
+
+    def reference(self, spikes_reference: float) -> float:
+        """The fitness' N_avg: that of the super-network, or 10^6 synaptic operations, or 1 microjoule."""
+        return _REFERENCES.get(self.cost, spikes_reference)
+
+    def fitness(self, evaluation: Evaluation, reference: float, exponent: float | None = None) -> float:
+        """The fitness of an evaluation under `spike_exponent`, or another lambda.
+
+        Raises:
+            ValueError: The evaluation does not hold the cost.
+        """
+        return spike_aware_fitness(
+            evaluation.accuracy,
+            cost_of(evaluation, self.cost),
+            spikes_reference=reference,
+            spike_exponent=self.spike_exponent if exponent is None else exponent,
+        )
+
+    def excess(self, evaluation: Evaluation) -> float:
+        """By what share of each the budgets are exceeded, summed; 0 within all of them."""
+        return sum(max(0.0, getattr(evaluation, name) / budget - 1) for name, budget in self.budgets.items())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from pipeline.algorithms.settings import SearchSettings
 from pipeline.storage.records import EvaluationRow
-from snn.fitness import pareto_front, spike_aware_fitness
+from snn.fitness import cost_of, pareto_front, spike_aware_fitness
+from snn.options import CostName
 from snn.search_space import SearchSpace
 
 # The lambdas that the paper studies.
@@ -26,6 +27,7 @@ class Optimum:
         accuracy: Accuracy on D_val in [0, 1].
         spikes: Mean spikes per sample.
         fitness: Its fitness under that lambda.
+        cost: What is saved, in its unit; the spikes, unless the settings say otherwise.
     """
 
     spike_exponent: float
@@ -33,6 +35,7 @@ class Optimum:
     accuracy: float
     spikes: float
     fitness: float
+    cost: float
 
 
 @dataclass(frozen=True)
@@ -64,42 +67,48 @@ def studied_exponents(settings: SearchSettings) -> list[float]:
     return sorted({*PAPER_EXPONENTS, settings.spike_exponent, *settings.more_exponents}, reverse=True)
 
 
-def exact_front(rows: Sequence[EvaluationRow]) -> list[Optimum]:
-    """The Pareto front of accuracy and spikes in order of rising spikes, as optima of lambda = 0."""
-    scored = _scored(rows)
-    return [scored[i] for i in pareto_front([(point.accuracy, point.spikes) for point in scored])]
+def exact_front(rows: Sequence[EvaluationRow], cost: CostName = "spikes") -> list[Optimum]:
+    """The Pareto front of accuracy and cost in order of rising cost, as optima of lambda = 0."""
+    scored = _scored(rows, cost)
+    return [scored[i] for i in pareto_front([(point.accuracy, point.cost) for point in scored])]
 
 
 def exact_optima(
-    rows: Sequence[EvaluationRow], spikes_reference: float, exponents: Sequence[float]
+    rows: Sequence[EvaluationRow],
+    spikes_reference: float,
+    exponents: Sequence[float],
+    cost: CostName = "spikes",
 ) -> list[Optimum]:
-    """The row of highest fitness under each lambda, ties broken by fewer spikes; [] if all failed."""
-    scored = _scored(rows)
+    """The row of highest fitness under each lambda, ties broken by lower cost; [] if all failed."""
+    scored = _scored(rows, cost)
     optima = []
     for exponent in exponents if scored else ():
         under = [_under(point, exponent, spikes_reference) for point in scored]
-        optima.append(max(under, key=lambda point: (point.fitness, -point.spikes)))
+        optima.append(max(under, key=lambda point: (point.fitness, -point.cost)))
     return optima
 
 
-def best_within(rows: Sequence[EvaluationRow], budget: float) -> Optimum | None:
-    """The row of highest accuracy with at most `budget` spikes, ties broken by fewer spikes; or None."""
-    within = [point for point in exact_front(rows) if point.spikes <= budget]
-    return within[-1] if within else None
+def best_within(rows: Sequence[EvaluationRow], settings: SearchSettings) -> Optimum | None:
+    """The row of highest accuracy within the budgets, ties broken by lower cost; None if all exceed them."""
+    within = [row for row in rows if row.evaluation is not None and not settings.excess(row.evaluation)]
+    return exact_front(within, settings.cost)[-1] if within else None
 
 
-def lambda_intervals(rows: Sequence[EvaluationRow]) -> list[LambdaInterval]:
+def lambda_intervals(rows: Sequence[EvaluationRow], cost: CostName = "spikes") -> list[LambdaInterval]:
     """The intervals of lambda <= 0 with the same optimum, from the most negative lambda up to 0.
 
         log F = log A + lambda log(N / N_avg)
 
-    with F the fitness, A the accuracy, N the spikes and N_avg the reference, on which no optimum depends. In
-    the plane of x = log N and y = log A, points of equal fitness lie on a line of slope -lambda. Hence the
-    optima are the vertices of the upper left convex hull, and a vertex is optimal while -lambda lies between
-    the slopes of its two edges. Rows without spikes or with accuracy 0 have fitness 0 and are left out.
+    with F the fitness, A the accuracy, N the spikes (or another cost) and N_avg the reference, on which no
+    optimum depends. In the plane of x = log N and y = log A, points of equal fitness lie on a line of slope
+    -lambda. Hence the optima are the vertices of the upper left convex hull, and a vertex is optimal while
+    -lambda lies between the slopes of its two edges. Rows without spikes or with accuracy 0 have fitness 0
+    and are left out.
     """
     vertices: list[Optimum] = []
-    for point in exact_front([row for row in rows if (e := row.evaluation) and e.spikes and e.accuracy]):
+    for point in exact_front(
+        [row for row in rows if (e := row.evaluation) and e.spikes and e.accuracy], cost
+    ):
         while len(vertices) > 1 and _slope(vertices[-2], vertices[-1]) <= _slope(vertices[-1], point):
             vertices.pop()
         vertices.append(point)
@@ -113,14 +122,21 @@ def lambda_intervals(rows: Sequence[EvaluationRow]) -> list[LambdaInterval]:
 
 
 def _slope(left: Optimum, right: Optimum) -> float:
-    """Rise of log accuracy per log spikes."""
-    return math.log(right.accuracy / left.accuracy) / math.log(right.spikes / left.spikes)
+    """Rise of log accuracy per log cost."""
+    return math.log(right.accuracy / left.accuracy) / math.log(right.cost / left.cost)
 
 
-def _scored(rows: Sequence[EvaluationRow]) -> list[Optimum]:
+def _scored(rows: Sequence[EvaluationRow], cost: CostName) -> list[Optimum]:
     """Rows that did not fail, in the order of their ids."""
     return [
-        Optimum(0.0, row.architecture, measured.accuracy, measured.spikes, measured.accuracy)
+        Optimum(
+            0.0,
+            row.architecture,
+            measured.accuracy,
+            measured.spikes,
+            measured.accuracy,
+            cost_of(measured, cost),
+        )
         for row in sorted(rows, key=lambda row: row.candidate_id)
         if (measured := row.evaluation) is not None
     ]
@@ -128,6 +144,6 @@ def _scored(rows: Sequence[EvaluationRow]) -> list[Optimum]:
 
 def _under(point: Optimum, exponent: float, spikes_reference: float) -> Optimum:
     fitness = spike_aware_fitness(
-        point.accuracy, point.spikes, spikes_reference=spikes_reference, spike_exponent=exponent
+        point.accuracy, point.cost, spikes_reference=spikes_reference, spike_exponent=exponent
     )
-    return Optimum(exponent, point.architecture, point.accuracy, point.spikes, fitness)
+    return replace(point, spike_exponent=exponent, fitness=fitness)

@@ -50,6 +50,11 @@ def replay_run(
             f"'{run}' holds {len(rows):,} evaluations of {len(space):,} architectures; a replay needs "
             "a finished run with --search.algorithm exhaustive"
         )
+    if config.search.elimination_risk is not None:
+        raise ValueError(
+            f"'{run}' dropped candidates early, so that its table is not exact; a replay needs an exhaustive "
+            "run without --search.elimination-risk"
+        )
     reference = chosen.spikes_reference
     results = replay(rows, config, range(num_seeds), algorithms, spikes_reference=reference)
     run.write_replay(results)
@@ -74,7 +79,7 @@ def replay(
         spikes_reference: N_avg of the fitness.
 
     Raises:
-        ValueError: An unknown algorithm, or no architecture is within the spike budget.
+        ValueError: An unknown algorithm, or no architecture is within the budgets.
     """
     scores = {Architecture.parse(row.architecture): row.evaluation for row in rows}
     return replay_scores(
@@ -126,7 +131,7 @@ def check_num_seeds(num_seeds: int) -> None:
 def best_so_far(search: ArchitectureSearch) -> list[float]:
     """The best fitness after each evaluation of a finished search, in the order of the ids.
 
-    It is 0 before the first candidate that did not fail and is within the spike budget.
+    It is 0 before the first candidate that did not fail and is within the budgets.
     """
     curve, best = [], 0.0
     for candidate in search.candidates:
@@ -167,7 +172,7 @@ def _known(name: str) -> AlgorithmName:
 
 
 def _fitness_within_budget(history: History, evaluation: Evaluation | None) -> float:
-    """The fitness; 0 for a failed evaluation or one above the spike budget."""
+    """The fitness; 0 for a failed evaluation or one above a budget."""
     if evaluation is None or history.excess(evaluation):
         return 0.0
     return history.fitness(evaluation)
@@ -176,10 +181,9 @@ def _fitness_within_budget(history: History, evaluation: Evaluation | None) -> f
 def _optimum_fitness(history: History, evaluations: Iterable[Evaluation | None]) -> float:
     """The highest fitness of a whole space, under the settings of `history`."""
     scored = [evaluation for evaluation in evaluations if evaluation is not None]
-    budget = history.settings.max_spikes
     if scored and all(history.excess(evaluation) for evaluation in scored):
         raise ValueError(
-            f"No architecture of the table is within search.max_spikes = {budget:,}; "
+            f"No architecture of the table is within {history.settings.budgets_text}; "
             f"the fewest spikes are {min(evaluation.spikes for evaluation in scored):,}."
         )
     return max((_fitness_within_budget(history, evaluation) for evaluation in scored), default=0.0)

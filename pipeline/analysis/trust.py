@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.algorithms.settings import SearchSettings
 from pipeline.storage.records import EvaluationRow
-from snn.fitness import spike_aware_fitness
 
 # Share of the spikes of random paths while training below which a network counts as nearly silent.
 _NEARLY_SILENT = 0.1
@@ -39,8 +39,9 @@ def judge(
     best: EvaluationRow,
     *,
     chance: float,
+    settings: SearchSettings,
     spikes_reference: float,
-    spike_exponent: float,
+    reference: float,
     longer: str,
 ) -> Trust:
     """Judges a search.
@@ -49,8 +50,9 @@ def judge(
         rows: Its table.
         best: Its choice, one of them.
         chance: Accuracy of always naming the most frequent class of D_val, in [0, 1].
-        spikes_reference: The fitness' N_avg.
-        spike_exponent: The fitness' lambda.
+        settings: The fitness.
+        spikes_reference: Mean spikes of random paths while training.
+        reference: The fitness' N_avg, in the unit of its cost.
         longer: The advice that makes accuracies less noisy.
     """
     in_order = sorted(rows, key=lambda row: row.candidate_id)  # not that of their arrival, which is chance
@@ -60,12 +62,8 @@ def judge(
     spikes = np.array([row.evaluation.spikes for row in measured if row.evaluation])
     errors = np.sqrt(np.maximum(accuracy * (1 - accuracy), 1 / (4 * num_samples)) / num_samples)
     chosen = next(i for i, row in enumerate(measured) if row.candidate_id == best.candidate_id)
-    factors = np.array(
-        [
-            spike_aware_fitness(1.0, n, spikes_reference=spikes_reference, spike_exponent=spike_exponent)
-            for n in spikes.tolist()
-        ]
-    )
+    perfect = [replace(row.evaluation, accuracy=1.0) for row in measured if row.evaluation]
+    factors = np.array([settings.fitness(evaluation, reference) for evaluation in perfect])
     drawn = np.random.default_rng(0).normal(*_true(accuracy, errors), (_DRAWS, len(measured))) * factors
     first = drawn == drawn.max(axis=1, keepdims=True)
     return Trust(

@@ -95,6 +95,12 @@ class SearchConfig(SearchSettings):
             raise ValueError(
                 "search.racing and search.elimination_risk both stop candidates early: leave one of them out."
             )
+        if others := self.budgets.keys() - {self.cost}:
+            raise ValueError(
+                f"search.elimination_risk keeps the Pareto front of accuracy and {self.cost}, on which the "
+                f"best candidate within a budget of {', '.join(sorted(others))} need not be: leave one of "
+                "them out."
+            )
         if max((self.spike_exponent, *self.more_exponents)) > 0:
             raise ValueError(
                 "search.elimination_risk keeps the Pareto front of accuracy and few spikes, on which the "

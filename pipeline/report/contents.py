@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.analysis.ways import Way
 from pipeline.report.contents_search import Exact, Search
 from pipeline.storage.cluster_records import ClusterSample, NodeTime
 from pipeline.storage.fidelity_records import Fidelity
@@ -105,13 +106,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Costs:
-    """Cost of each finished stage, their sum, and the pace of the search."""
+    """Cost of each finished stage, their sum, the pace of the search, and what other ways would cost."""
 
     supernet: Cost | None
     search: Cost | None
     retrain: Cost | None
     total: Cost
     evaluations_per_hour: float | None
+    ways: tuple[Way, ...]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.analysis.effects import Effects
 from pipeline.analysis.exact import LambdaInterval, Optimum
 from pipeline.storage.records import ReplayResult
+from snn.options import CostName
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Candidate:
     architecture: str
     accuracy: float | None
     spikes: float | None
+    synops: float | None
+    energy: float | None
     fitness: float | None
     worker: str
     error: str
@@ -45,6 +49,30 @@ class ChosenCandidate:
     worker: str
     seconds: float
     synops: float | None
+    energy: float | None
+    num_parameters: int | None
+
+
+@dataclass(frozen=True)
+class FrontOf:
+    """The Pareto front of accuracy and one cost, whatever the search itself saved.
+
+    Attributes:
+        cost: The cost, as in the settings.
+        candidates: Ids of its members, by rising cost.
+        in_common: How many of them are on the front of accuracy and spikes too.
+        best: The architecture of highest fitness with this cost and the search's lambda; its front's last
+            one if lambda is 0.
+        best_accuracy: Its accuracy on D_val, in [0, 1].
+        best_cost: What it costs per sample: spikes, synaptic operations or joules.
+    """
+
+    cost: CostName
+    candidates: tuple[int, ...]
+    in_common: int
+    best: str
+    best_accuracy: float
+    best_cost: float
 
 
 @dataclass(frozen=True)
@@ -75,6 +103,7 @@ class Course:
     num_extras: int
     num_stopped: int
     samples_saved: float
+    block_runs_saved: float | None
     evaluators_started: int
     busy_share: float
 
@@ -105,7 +134,9 @@ class Search:
         num_failed: Candidates whose evaluation failed.
         best: The chosen candidate; None while the search is unfinished.
         network: The parts of its network from input to output.
-        pareto_front: Ids of the candidates no other one beats, by rising spikes.
+        cost: What the search saves, as in the settings.
+        pareto_front: Ids of the candidates no other one beats, by rising cost.
+        fronts: The fronts of all costs that were measured.
         course: How the search ran.
         probability_best: That the choice is the best of those scored, in [0, 1]; None if unknown.
         doubts: Why the scores cannot tell architectures apart; empty if they can.
@@ -123,7 +154,9 @@ class Search:
     num_failed: int
     best: ChosenCandidate | None
     network: tuple[Part, ...]
+    cost: CostName
     pareto_front: tuple[int, ...]
+    fronts: tuple[FrontOf, ...]
     course: Course | None
     generations: tuple[Generation, ...]
     evaluations: tuple[Candidate, ...]
@@ -144,19 +177,25 @@ class ExactAnswers:
 
     Attributes:
         num_failed: Evaluations that failed and are left out.
+        num_dropped: Architectures that sequential elimination dropped; the answers leave them out.
+        cost: What is saved, as in the settings.
         front_size: Architectures on the Pareto front.
         optima: The best architecture under each studied lambda.
-        max_spikes: The run's spike budget.
-        best_within: The most accurate architecture within that budget; None if there is none.
+        budgets: The run's budgets as text; empty if there are none.
+        best_within: The most accurate architecture within the budgets; None if there is none.
         lambda_intervals: The best architecture under every lambda, from the most negative up to 0.
+        effects: What each block in each layer costs and brings; None if an evaluation failed.
     """
 
     num_failed: int
+    num_dropped: int
+    cost: CostName
     front_size: int
     optima: tuple[Optimum, ...]
-    max_spikes: float | None
+    budgets: str
     best_within: Optimum | None
     lambda_intervals: tuple[LambdaInterval, ...]
+    effects: Effects | None
 
 
 @dataclass(frozen=True)

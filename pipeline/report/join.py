@@ -11,12 +11,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from pipeline.analysis.ways import ways_of
 from pipeline.config.tree import Config
 from pipeline.report.contents import Costs, Events, EventSplit, Provenance, Report, Stage, Stages
 from pipeline.report.join_retrained import compare_architectures, join_retrained
 from pipeline.report.join_search import join_exact, join_search
 from pipeline.report.page import render_page
-from pipeline.storage.records import Cost, DataSplit, RetrainResult, SearchResult, SupernetResult
+from pipeline.storage.records import (
+    Cost,
+    DataSplit,
+    EvaluationRow,
+    RetrainResult,
+    SearchResult,
+    SupernetResult,
+)
 from pipeline.storage.run_folder import RunFolder
 from snn.json_values import to_json
 
@@ -60,7 +68,7 @@ def join_report(run: RunFolder) -> Report:
         exact=join_exact(config, rows, run.read_replay(), search.spikes_reference),
         retrained=networks,
         comparison=compare_architectures(networks),
-        cost=_costs(supernet, result, list(retrained.values())),
+        cost=_costs(config, supernet, result, rows, list(retrained.values())),
         provenance=provenance,
         events=_events(provenance.data or {}) if config.data.is_events else None,
         cluster=tuple(run.read_cluster()),
@@ -105,7 +113,11 @@ def _retrain_stage(run: RunFolder, config: Config, results: Sequence[RetrainResu
 
 
 def _costs(
-    supernet: SupernetResult | None, search: SearchResult | None, retrained: Sequence[RetrainResult]
+    config: Config,
+    supernet: SupernetResult | None,
+    search: SearchResult | None,
+    rows: Sequence[EvaluationRow],
+    retrained: Sequence[RetrainResult],
 ) -> Costs:
     stages = (
         supernet.cost if supernet else None,
@@ -116,7 +128,9 @@ def _costs(
     if search and search.cost.wall_seconds > 0:
         measured = search.num_evaluations - search.num_known
         rate = measured / (search.cost.wall_seconds / 3600)
-    return Costs(*stages, sum((cost for cost in stages if cost), Cost()), rate)
+    space = config.network.search_space()
+    ways = ways_of(space, supernet, search, rows, retrained) if search else ()
+    return Costs(*stages, sum((cost for cost in stages if cost), Cost()), rate, ways)
 
 
 def _provenance(run: RunFolder, config: Config, supernet: SupernetResult | None) -> Provenance:

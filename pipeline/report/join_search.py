@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from pipeline.algorithms.settings import SearchSettings
+from pipeline.analysis.effects import effects_of
 from pipeline.analysis.exact import (
     best_within,
     exact_front,
@@ -20,12 +22,14 @@ from pipeline.report.contents_search import (
     Course,
     Exact,
     ExactAnswers,
+    FrontOf,
     Generation,
     Part,
     Search,
 )
 from pipeline.storage.records import EvaluationRow, ReplayResult, SearchResult, SupernetResult, complete_rows
-from snn.fitness import Evaluation, pareto_front
+from snn.fitness import Evaluation, cost_of, pareto_front
+from snn.options import COSTS, CostName
 from snn.search_space import Architecture, Pool, SearchedLayer
 
 
@@ -48,7 +52,9 @@ def join_search(
         num_failed=sum(bool(row.error) for row in rows),
         best=_chosen(result.best) if result else None,
         network=_network(config, result.best) if result else (),
-        pareto_front=_front(rows),
+        cost=config.search.cost,
+        pareto_front=_front(rows, config.search.cost),
+        fronts=_fronts(rows, config.search.spike_exponent),
         course=_course(result) if result else None,
         generations=_generations(rows),
         evaluations=tuple(_candidate(row) for row in rows),
@@ -66,14 +72,17 @@ def join_exact(
     """The exact answers of a table and the replays on it; None if there are neither."""
     if spikes_reference is None or not holds_whole_space(rows, config.network.search_space()):
         return Exact(None, tuple(replayed)) if replayed else None
-    budget = config.search.max_spikes
+    settings, complete = config.search, complete_rows(rows)
     answers = ExactAnswers(
         num_failed=sum(row.evaluation is None for row in rows),
-        front_size=len(exact_front(rows)),
-        optima=tuple(exact_optima(rows, spikes_reference, studied_exponents(config.search))),
-        max_spikes=budget,
-        best_within=None if budget is None else best_within(rows, budget),
-        lambda_intervals=tuple(lambda_intervals(rows)),
+        num_dropped=sum(row.evaluation is not None for row in rows) - len(complete),
+        cost=settings.cost,
+        front_size=len(exact_front(complete, settings.cost)),
+        optima=tuple(exact_optima(complete, spikes_reference, studied_exponents(settings), settings.cost)),
+        budgets=settings.budgets_text,
+        best_within=best_within(complete, settings) if settings.budgets else None,
+        lambda_intervals=tuple(lambda_intervals(complete, settings.cost)),
+        effects=effects_of(rows, config.network.search_space(), settings.cost),
     )
     return Exact(answers, tuple(replayed))
 
@@ -85,6 +94,8 @@ def _candidate(row: EvaluationRow) -> Candidate:
         row.architecture,
         row.evaluation.accuracy if row.evaluation else None,
         row.evaluation.spikes if row.evaluation else None,
+        row.evaluation.synops if row.evaluation else None,
+        row.evaluation.energy if row.evaluation else None,
         row.fitness,
         row.worker,
         row.error,
@@ -109,6 +120,8 @@ def _chosen(row: EvaluationRow) -> ChosenCandidate:
         worker=row.worker,
         seconds=row.seconds,
         synops=evaluation.synops,
+        energy=evaluation.energy,
+        num_parameters=evaluation.num_parameters,
     )
 
 
@@ -118,12 +131,30 @@ def _measured(row: EvaluationRow) -> Evaluation:
     return row.evaluation
 
 
-def _front(rows: Sequence[EvaluationRow]) -> tuple[int, ...]:
+def _front(rows: Sequence[EvaluationRow], cost: CostName) -> tuple[int, ...]:
     """Ids of the Pareto front of the candidates that were not given up early."""
     measured = [(row.candidate_id, _measured(row)) for row in complete_rows(rows)]
     finite = [(number, evaluation) for number, evaluation in measured if _is_finite(evaluation)]
-    front = pareto_front([(evaluation.accuracy, evaluation.spikes) for _, evaluation in finite])
+    front = pareto_front([(evaluation.accuracy, cost_of(evaluation, cost)) for _, evaluation in finite])
     return tuple(finite[index][0] for index in front)
+
+
+def _fronts(rows: Sequence[EvaluationRow], exponent: float) -> tuple[FrontOf, ...]:
+    """The fronts of all costs that every candidate has."""
+    complete = [row for row in complete_rows(rows) if _is_finite(_measured(row))]
+    of_spikes = set(_front(complete, "spikes"))
+    fronts = []
+    for cost in COSTS if complete else ():
+        if any(getattr(row.evaluation, cost) is None for row in complete):
+            continue
+        front, settings = _front(complete, cost), SearchSettings(spike_exponent=exponent, cost=cost)
+        best = max(complete, key=lambda row: settings.fitness(_measured(row), settings.reference(1.0)))
+        in_common = len(of_spikes.intersection(front))
+        evaluation = _measured(best)
+        fronts.append(
+            FrontOf(cost, front, in_common, best.architecture, evaluation.accuracy, cost_of(evaluation, cost))
+        )
+    return tuple(fronts)
 
 
 def _is_finite(evaluation: Evaluation) -> bool:
@@ -137,6 +168,7 @@ def _course(result: SearchResult) -> Course:
         result.num_extras,
         result.num_stopped,
         result.samples_saved,
+        result.block_runs_saved,
         result.evaluators_started,
         result.busy_share,
     )

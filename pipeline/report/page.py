@@ -16,6 +16,7 @@ from pipeline.report.sections.chosen import chosen
 from pipeline.report.sections.cluster import cluster
 from pipeline.report.sections.cost import cost
 from pipeline.report.sections.curves import curves
+from pipeline.report.sections.effects import effects
 from pipeline.report.sections.evaluated import evaluated
 from pipeline.report.sections.failures import failures
 from pipeline.report.sections.fidelity import fidelity
@@ -61,6 +62,7 @@ def sections(report: Report, examples: EventExamples | None = None) -> list[Sect
         recordings(report, examples),
         evaluated(report),
         whole_space(report),
+        effects(report),
         fitness(report),
         chosen(report),
         curves(report),

@@ -23,7 +23,13 @@ def check_search(config: Config, data: RunData, device_type: str) -> None:
         ValueError: The samples are too small for the backbone, the engine of the settings cannot evaluate a
             network of the run, or the search algorithm is not installed.
     """
-    choose_search_engine(config, device_type, data)
+    engine = choose_search_engine(config, device_type, data)
+    if config.search.needs_operations and engine.name == "dense":
+        raise ValueError(
+            "search.cost, search.max_synops and search.max_energy count synaptic operations, but candidates "
+            "would be evaluated by the dense engine, which does not: use --search.engine event_driven on "
+            "CPUs, or --search.cost spikes without these budgets."
+        )
     if config.search.engine == "event_driven":
         for text in config.retrain.architectures:
             if text != "best":

@@ -30,6 +30,9 @@ def choose_search_engine(
         spikes: Mean spikes per sample of uniformly drawn paths, if known.
     """
     structure = network_structure(config.network, data)
+    rate = None
+    if spikes is not None and not config.search.needs_operations:  # which the dense engine does not count
+        rate = spikes / _outputs(structure, config, data)
     return choose_engine(
         config.search.engine,
         device_type,
@@ -38,7 +41,7 @@ def choose_search_engine(
         num_threads=config.threads_per_worker,
         precision=config.search.precision,
         recalibrate=config.search.num_calibrated,
-        firing_rate=None if spikes is None else spikes / _outputs(structure, config, data),
+        firing_rate=rate,
     )
 
 

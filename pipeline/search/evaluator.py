@@ -42,6 +42,9 @@ class Scorer(Protocol):
             part: Measure this part of D_val alone; None for all of it.
         """
 
+    def block_runs(self, candidates: Candidates, answers: Sequence[Answer]) -> int:
+        """Evaluations of a block on a sample that these answers took; 0 if candidates share no weights."""
+
     def damage(self) -> str:
         """What makes the answers useless; empty if nothing does."""
 
@@ -123,5 +126,6 @@ class Evaluator(tune.Trainable):
             "answers": [replace(answer, worker=self.worker, seconds=seconds) for answer in answers],
             "busy_seconds": self.busy_seconds,
             "cpu_seconds": self.cpu_seconds,
+            "block_runs": self.scorer.block_runs(self.candidates, answers),
             "done": done,
         }

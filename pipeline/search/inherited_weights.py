@@ -11,6 +11,7 @@ import torch
 
 from pipeline.config.tree import Config
 from pipeline.data import RunData
+from pipeline.networks import network_structure
 from pipeline.search.answers import Answer
 from pipeline.search.engine import load_search_engine
 from pipeline.search.evaluator import Candidates, Part
@@ -18,6 +19,8 @@ from pipeline.search.weights import SharedWeights
 from snn.engines.engine import EngineSpec
 from snn.engines.trie import evaluate_architectures, score_samples
 from snn.fitness import Evaluation, best_possible_fitness
+from snn.model.network import num_parameters
+from snn.search_space import Architecture, count_block_runs
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +33,7 @@ class InheritedWeights:
         weights_actor: Name of the actor that hands them out.
         engine: How candidates are evaluated.
         device_type: torch's type of the device that evaluates.
-        spikes_reference: N_avg of the fitness.
+        spikes_reference: N_avg of the fitness, in the unit of its cost.
     """
 
     weights_actor: str
@@ -51,6 +54,7 @@ class InheritedWeightsScorer:
         self.settings = config
         self.samples = data.search_val()
         self.order = np.random.default_rng(config.seed).permutation(len(self.samples))
+        self.structure = network_structure(config.network, data)
         self.weights = SharedWeights(scoring.weights_actor)
         device = torch.device(scoring.device_type)
         self.network = load_search_engine(scoring.engine, config, data, self.weights.arrays, device)
@@ -60,6 +64,11 @@ class InheritedWeightsScorer:
     ) -> Iterator[tuple[Sequence[Answer], bool]]:
         """The answers for a group, once."""
         yield self._answers(candidates, threshold, part), True
+
+    def block_runs(self, candidates: Candidates, answers: Sequence[Answer]) -> int:
+        """Each distinct prefix once, on the samples of the candidate that saw most."""
+        samples = max((a.evaluation.num_samples for a in answers if a.evaluation is not None), default=0)
+        return count_block_runs(architecture for _, architecture in candidates)[0] * samples
 
     def damage(self) -> str:
         """Refuses a trial's results if the shared weights have changed."""
@@ -91,9 +100,12 @@ class InheritedWeightsScorer:
             num_threads=engine.num_threads,
         )
         return [
-            Answer(i, evaluation, scores=scores)
-            for (i, _), (evaluation, scores) in zip(candidates, results, strict=True)
+            Answer(i, self._with_parameters(evaluation, architecture), scores=scores)
+            for (i, architecture), (evaluation, scores) in zip(candidates, results, strict=True)
         ]
+
+    def _with_parameters(self, evaluation: Evaluation, architecture: Architecture) -> Evaluation:
+        return replace(evaluation, num_parameters=num_parameters(self.structure, architecture))
 
     def _evaluate(self, candidates: Candidates, threshold: float | None) -> list[Answer]:
         engine = self.scoring.engine
@@ -104,7 +116,10 @@ class InheritedWeightsScorer:
             num_threads=engine.num_threads,
             stop=None if threshold is None else self._cannot_reach(threshold),
         )
-        return [Answer(i, result) for (i, _), result in zip(candidates, results, strict=True)]
+        return [
+            Answer(i, self._with_parameters(result, architecture))
+            for (i, architecture), result in zip(candidates, results, strict=True)
+        ]
 
     def _cannot_reach(self, threshold: float) -> Callable[[Evaluation], bool]:
         """Tells whether a candidate's fitness must end below the threshold, whatever is left gives."""
@@ -115,6 +130,7 @@ class InheritedWeightsScorer:
                 num_samples=len(self.samples),
                 spikes_reference=self.scoring.spikes_reference,
                 spike_exponent=self.settings.search.spike_exponent,
+                cost=self.settings.search.cost,
             )
             return bound < threshold
 

@@ -202,10 +202,18 @@ class AskTellSearcher(Searcher):
         return self.halving.is_over(candidate.generation, self._rung_values(row.rungs))
 
     def _rung_values(self, rungs: Sequence[Rung]) -> list[float]:
-        """What rungs are compared by: the fitness, or below 0 the spikes above the budget."""
+        """What rungs are compared by: the fitness, or below 0 the excess over the budgets."""
         values = []
         for rung in rungs:
-            evaluation = Evaluation(rung.accuracy, rung.spikes, firing_rate=0.0, num_samples=1)
+            evaluation = Evaluation(
+                rung.accuracy,
+                rung.spikes,
+                firing_rate=0.0,
+                num_samples=1,
+                synops=rung.synops,
+                energy=rung.energy,
+                num_parameters=rung.num_parameters,
+            )
             excess = self.search.history.excess(evaluation)
             values.append(-excess if excess else self.search.fitness(evaluation))
         return values
@@ -243,14 +251,14 @@ class AskTellSearcher(Searcher):
 
     def _file_shards(self, rounds: Rounds, answers: Sequence[tuple[Candidate, Answer]]) -> None:
         """Files what a trial measured on one part; candidates that failed are out."""
-        shards = []
+        shards, cost = [], self.search.settings.cost
         for candidate, answer in answers:
             row = self._row(candidate, answer)
             if answer.scores is None:
                 rounds.fail(candidate.id)
                 self._file([row])
             else:
-                shards.append(Shard(row, rounds.look, answer.scores.correct, answer.scores.spikes))
+                shards.append(Shard(row, rounds.look, answer.scores.correct, answer.scores.cost(cost)))
         if not shards:
             return
         try:

@@ -8,7 +8,7 @@ import json
 import logging
 import random
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -23,7 +23,7 @@ from snn.engines.device import Device
 from snn.engines.engine import EngineSpec, pack_weights
 from snn.engines.trie import evaluate_architectures
 from snn.fitness import Evaluation
-from snn.model.network import to_memory_format
+from snn.model.network import num_parameters, to_memory_format
 from snn.model.spikes import record_spikes
 from snn.search_space import Architecture
 from snn.training.statistics import debias_statistics
@@ -74,6 +74,10 @@ class ShortTrainingScorer:
             logger.exception("the training of %s failed", architecture)
             yield [Answer(number, error=f"{type(error).__name__}: {error}")], True
 
+    def block_runs(self, candidates: Candidates, answers: Sequence[Answer]) -> int:
+        """0: each candidate has weights of its own."""
+        return 0
+
     def damage(self) -> str:
         """Nothing is shared that could be damaged."""
         return ""
@@ -87,7 +91,15 @@ def climb(
     numbers = config.search.rung_samples(len(data.supernet_train()))
     evaluations = train_shortly(engine, config, data, architecture, device)
     for number, evaluation in zip(numbers, evaluations, strict=False):
-        rungs = (*rungs, Rung(number, evaluation.accuracy, evaluation.spikes))
+        rung = Rung(
+            number,
+            evaluation.accuracy,
+            evaluation.spikes,
+            evaluation.synops,
+            evaluation.energy,
+            evaluation.num_parameters,
+        )
+        rungs = (*rungs, rung)
         yield evaluation, rungs
 
 
@@ -133,7 +145,8 @@ def train_shortly(
         weights = pack_weights(engine, measured)
         loaded = load_search_engine(engine, config, data, weights, device, architecture)
         batches = data.search_val().batches(engine.batch_size, loaded.device)
-        yield evaluate_architectures(loaded, [architecture], batches, num_threads=engine.num_threads)[0]
+        [evaluation] = evaluate_architectures(loaded, [architecture], batches, num_threads=engine.num_threads)
+        yield replace(evaluation, num_parameters=num_parameters(network))
 
 
 def _samples_seen(trainer: Trainer) -> Generator[int]:

@@ -126,6 +126,7 @@ class _Prepared:
         engine: How candidates are evaluated.
         cache: Evaluations shared with other runs; None if the settings leave the cache alone.
         known: Evaluations of an earlier attempt or of other runs, by architecture.
+        spikes_reference: Mean spikes per sample of random paths while training.
     """
 
     weights_sha256: str
@@ -135,6 +136,7 @@ class _Prepared:
     engine: EngineSpec
     cache: EvaluationCache | None
     known: dict[str, EvaluationRow]
+    spikes_reference: float
 
 
 def _prepare(run: RunFolder, config: Config, resources: Resources) -> _Prepared:
@@ -145,7 +147,10 @@ def _prepare(run: RunFolder, config: Config, resources: Resources) -> _Prepared:
         supernet = run.read_supernet()
         reference, weights_sha256 = supernet.spikes_reference, supernet.weights_sha256
     algorithm = build_search(
-        config.network.search_space(), config.search, seed=config.seed, spikes_reference=reference
+        config.network.search_space(),
+        config.search,
+        seed=config.seed,
+        spikes_reference=config.search.reference(reference),
     )
     engine = choose_search_engine(config, device.type, data)
     if config.search.needs_supernet:
@@ -160,7 +165,10 @@ def _prepare(run: RunFolder, config: Config, resources: Resources) -> _Prepared:
         cache = open_cache(run, config, data, weights_sha256=weights_sha256, engine=identity)
     known = {} if cache is None else cache.read()
     known |= {row.architecture: row for row in run.read_evaluations() if not row.error}
-    return _Prepared(weights_sha256, algorithm, data, device, engine, cache, known)
+    known = {
+        text: row for text, row in known.items() if row.evaluation and config.search.knows(row.evaluation)
+    }
+    return _Prepared(weights_sha256, algorithm, data, device, engine, cache, known, reference)
 
 
 def _run(
@@ -213,8 +221,9 @@ def _conclude(
         complete,
         best,
         chance=prepared.data.search_val().largest_share(),
-        spikes_reference=prepared.algorithm.spikes_reference,
-        spike_exponent=config.search.spike_exponent,
+        settings=config.search,
+        spikes_reference=prepared.spikes_reference,
+        reference=prepared.algorithm.spikes_reference,
         longer=_LONGER[config.search.scoring],
     )
     return SearchResult(
@@ -232,6 +241,7 @@ def _conclude(
         num_extras=searcher.ahead.num_started if searcher.ahead else 0,
         num_stopped=len(measured) - len(complete),
         samples_saved=1 - sum(effort) / (max(effort) * len(effort)),
+        block_runs=trials.block_runs,
         block_runs_saved=searcher.rounds.share_saved if searcher.rounds else None,
         evaluators_started=len(trials.workers),
         busy_share=trials.busy_seconds / (seconds * num_workers),
@@ -259,9 +269,8 @@ def _chosen(config: Config, algorithm: ArchitectureSearch, rows: list[Evaluation
         errors = sorted({row.error for row in rows})
         raise RuntimeError(f"All {len(algorithm.results)} evaluations failed: {'; '.join(errors)[:1000]}")
     best = next(row for row in rows if row.candidate_id == chosen.id)
-    budget = config.search.max_spikes
-    if budget is not None and best.evaluation is not None and best.evaluation.spikes > budget:
-        say(f"  no candidate keeps search.max_spikes = {budget:,.0f}; the chosen one has the fewest spikes")
+    if best.evaluation is not None and config.search.excess(best.evaluation):
+        say(f"  no candidate keeps {config.search.budgets_text}; the chosen one exceeds it least")
     return best
 
 

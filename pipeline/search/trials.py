@@ -25,12 +25,14 @@ class Trials:
     Attributes:
         busy_seconds: Seconds of evaluation, of all workers.
         cpu_seconds: CPU seconds of them.
+        block_runs: As in SearchResult.
         workers: Names of the processes that answered.
         most_at_once: How many trials ran at the same time, at most.
     """
 
     busy_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    block_runs: int = 0
     workers: set[str] = field(default_factory=set)
     most_at_once: int = 0
 
@@ -38,6 +40,7 @@ class Trials:
         """Adds the result of a trial; empty for one that was lost."""
         self.busy_seconds += result.get("busy_seconds", 0.0)
         self.cpu_seconds += result.get("cpu_seconds", 0.0)
+        self.block_runs += result.get("block_runs", 0)
         self.workers |= {answer.worker for answer in result.get("answers", ())}
 
 

@@ -38,8 +38,11 @@ _SCHEMA = pa.schema(
         ("seconds", pa.float64()),
     ]
 )
+# Columns that are only there if a row has a value: tables of earlier versions lack them.
+_OPTIONAL = {"energy": pa.float64(), "num_parameters": pa.int64()}
 # Fields of a Rung, in columns of lists; only where there are any.
 _RUNG = {"samples": pa.int64(), "accuracy": pa.float64(), "spikes": pa.float64()}
+_OPTIONAL_RUNG = {"synops": pa.float64(), **_OPTIONAL}
 
 # Fields of a Shard beside its row.
 _SHARD = (("look", pa.int64()), ("correct", pa.string()), ("cost", pa.string()))
@@ -66,15 +69,34 @@ def to_parquet(rows: Sequence[EvaluationRow], made_with: Mapping[str, Any] = _NO
     Multiply-accumulates are not stored: the schema has no column for them, and they are the same for every
     architecture of a backbone.
     """
-    schema = _SCHEMA
-    if any(row.rungs for row in rows):
-        schema = pa.schema([*_SCHEMA, *((f"rung_{name}", pa.list_(kind)) for name, kind in _RUNG.items())])
-    return _write(rows, flat, from_flat, schema, made_with)
+    return _write(rows, flat, from_flat, _schema_of(rows), made_with)
 
 
 def shards_to_parquet(shards: Sequence[Shard], made_with: Mapping[str, Any] = _NOTHING) -> bytes:
     """As `to_parquet`; what samples did is packed into one text for each shard."""
-    return _write(shards, _flat_shard, _shard_from_flat, pa.schema([*_SCHEMA, *_SHARD]), made_with)
+    schema = pa.schema([*_schema_of([shard.row for shard in shards]), *_SHARD])
+    return _write(shards, _flat_shard, _shard_from_flat, schema, made_with)
+
+
+def _schema_of(rows: Sequence[EvaluationRow]) -> pa.Schema:
+    """The columns that rows need."""
+    measured = [row.evaluation for row in rows if row.evaluation is not None]
+    rungs = [rung for row in rows for rung in row.rungs]
+    columns = list(_SCHEMA)
+    columns += _needed(measured, _OPTIONAL, "", lambda kind: kind)
+    columns += _needed(rungs, {**_RUNG, **_OPTIONAL_RUNG}, "rung_", pa.list_)
+    return pa.schema(columns)
+
+
+def _needed(
+    records: Sequence[Any], kinds: Mapping[str, Any], prefix: str, column: Callable[[Any], Any]
+) -> list[Any]:
+    """The columns of those fields that a record has a value for."""
+    return [
+        pa.field(prefix + name, column(kind))
+        for name, kind in kinds.items()
+        if any(getattr(record, name) is not None for record in records)
+    ]
 
 
 def _write(
@@ -148,8 +170,16 @@ def flat(row: EvaluationRow) -> dict[str, Any]:
         "seconds": row.seconds,
         "synops": measured and measured.synops,
     }
+    for name in _OPTIONAL:
+        if measured is not None and getattr(measured, name) is not None:
+            values[name] = getattr(measured, name)
     if row.rungs:
         values |= {f"rung_{name}": [getattr(rung, name) for rung in row.rungs] for name in _RUNG}
+        values |= {
+            f"rung_{name}": [getattr(rung, name) for rung in row.rungs]
+            for name in _OPTIONAL_RUNG
+            if any(getattr(rung, name) is not None for rung in row.rungs)
+        }
     return values
 
 
@@ -163,10 +193,14 @@ def from_flat(values: dict[str, Any]) -> EvaluationRow:
             firing_rate=values["firing_rate"],
             num_samples=values["num_samples"],
             synops=values["synops"],
+            energy=values.get("energy"),
+            num_parameters=values.get("num_parameters"),
             spikes_per_layer=dict(values["spikes_per_layer"]),
             firing_rate_per_layer=dict(values["firing_rate_per_layer"]),
         )
-    columns = (values.get(f"rung_{name}") or [] for name in _RUNG)
+    columns = [values.get(f"rung_{name}") or [] for name in _RUNG]
+    number = len(columns[0])
+    columns += [values.get(f"rung_{name}") or [None] * number for name in _OPTIONAL_RUNG]
     return EvaluationRow(
         candidate_id=values["candidate_id"],
         generation=values["generation"],

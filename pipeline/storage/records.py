@@ -139,11 +139,17 @@ class Rung:
         samples: Training samples seen, repeated ones counted.
         accuracy: Accuracy on D_val, in [0, 1].
         spikes: Mean spikes per sample of D_val.
+        synops: Mean synaptic operations per sample, if counted.
+        energy: Joules per sample with memory, likewise.
+        num_parameters: Learnable parameters of the candidate, if counted.
     """
 
     samples: int
     accuracy: float
     spikes: float
+    synops: float | None = None
+    energy: float | None = None
+    num_parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -218,6 +224,8 @@ class SearchResult:
         num_extras: Architectures evaluated besides, in slots that would have been idle.
         num_stopped: Candidates that racing or successive halving gave up.
         samples_saved: Share of the candidates' samples that racing saved, in [0, 1].
+        block_runs: Evaluations of a block on a sample that the trials took, common first blocks of a trial's
+            candidates counted once; 0 if unknown.
         block_runs_saved: Share of block evaluations that sequential elimination saved, in [0, 1]; None
             without it.
         evaluators_started: Evaluator processes started.
@@ -240,6 +248,7 @@ class SearchResult:
     num_extras: int = 0
     num_stopped: int = 0
     samples_saved: float = 0.0
+    block_runs: int = 0
     block_runs_saved: float | None = None
     evaluators_started: int = 0
     busy_share: float = 0.0

@@ -16,7 +16,6 @@ from pipeline.ray.session import Resources
 from pipeline.storage.records import EvaluationRow, Finalist, Finalists, complete_rows
 from pipeline.storage.run_folder import RunFolder
 from pipeline.training.pool import Pool
-from snn.fitness import spike_aware_fitness
 
 _SEED = 0
 
@@ -48,13 +47,10 @@ def choose_finalist(run: RunFolder, config: Config, resources: Resources) -> Fin
     for row, architecture in zip(first, architectures, strict=True):
         trained = pool.read(architecture, _SEED)
         spikes = trained.history[trained.chosen_epoch - 1].val_spikes or 0.0
-        fitness = spike_aware_fitness(
-            trained.val_accuracy,
-            spikes,
-            spikes_reference=reference,
-            spike_exponent=config.search.spike_exponent,
-        )
-        assert row.fitness is not None
+        assert row.fitness is not None and row.evaluation is not None
+        # operations are not counted while training: those of the search stand for them
+        measured = replace(row.evaluation, accuracy=trained.val_accuracy, spikes=spikes)
+        fitness = config.search.fitness(measured, reference)
         rows.append(Finalist(row.architecture, row.fitness, trained.val_accuracy, spikes, fitness))
     best = max(rows, key=lambda row: row.fitness)
     result = Finalists(epochs, tuple(rows), best.architecture)
@@ -69,14 +65,12 @@ def choose_finalist(run: RunFolder, config: Config, resources: Resources) -> Fin
 def first_candidates(rows: list[EvaluationRow], config: Config) -> list[EvaluationRow]:
     """The rows of highest fitness, at most `retrain.finalists`, each of another architecture.
 
-    Those above the spike budget come last, the fewest spikes first.
+    Those above a budget come last, the least excess first.
     """
-    budget = config.search.max_spikes
 
     def order(row: EvaluationRow) -> tuple[float, float, int]:
         assert row.evaluation is not None and row.fitness is not None
-        excess = 0.0 if budget is None else max(0.0, row.evaluation.spikes - budget)
-        return excess, -row.fitness, row.candidate_id
+        return config.search.excess(row.evaluation), -row.fitness, row.candidate_id
 
     distinct = {row.architecture: row for row in sorted(complete_rows(rows), key=order, reverse=True)}
     return sorted(distinct.values(), key=order)[: config.retrain.finalists]

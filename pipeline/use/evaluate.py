@@ -12,7 +12,6 @@ from pipeline.formats import percent
 from pipeline.networks import load_supernet
 from pipeline.storage.run_folder import RunFolder
 from snn.energy import operations_joules
-from snn.fitness import spike_aware_fitness
 
 
 def evaluate(run: RunFolder, config: Config, text: str) -> None:
@@ -33,12 +32,7 @@ def evaluate(run: RunFolder, config: Config, text: str) -> None:
     data = load_data(config)
     network = load_supernet(run, config.network, data)
     result = evaluate_with_operations(network, architecture, data.search_val(), config, torch.device("cpu"))
-    fitness = spike_aware_fitness(
-        result.accuracy,
-        result.spikes,
-        spikes_reference=supernet.spikes_reference,
-        spike_exponent=config.search.spike_exponent,
-    )
+    fitness = config.search.fitness(result, config.search.reference(supernet.spikes_reference))
     synops, macs = result.synops or 0.0, result.macs or 0.0
     say(f"architecture  {architecture}")
     say(

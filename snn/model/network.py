@@ -199,9 +199,18 @@ def child_weights(weights: Mapping[str, Tensor], architecture: Architecture) -> 
     return selected
 
 
-def num_parameters(network: nn.Module) -> int:
-    """Number of learnable parameters."""
-    return sum(parameter.numel() for parameter in network.parameters())
+def num_parameters(network: SpikingNetwork, architecture: Architecture | None = None) -> int:
+    """Number of learnable parameters, of all blocks or of those on one path."""
+    number = sum(parameter.numel() for parameter in network.parameters())
+    if architecture is None:
+        return number
+    blocks = iter(architecture.blocks)
+    for part in network.body.values():
+        if isinstance(part, nn.ModuleDict):
+            chosen = next(blocks)
+            others = (module for block, module in part.items() if block != chosen)
+            number -= sum(parameter.numel() for module in others for parameter in module.parameters())
+    return number
 
 
 def to_memory_format(x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pipeline import formats as fmt
+from pipeline.analysis.ways import Way
 from pipeline.report.contents import Report
 from pipeline.report.contents_search import Course, Search
 from pipeline.storage.cluster_records import NodeTime
@@ -37,6 +38,7 @@ class StageCosts:
         evaluations_per_hour: Pace of the search; None while it is unfinished.
         num_workers: Candidates evaluated at once.
         nodes: Of each stage and node type what was there for it, idle or not; with a price, its dollars.
+        ways: What each way to score architectures costs; empty while the search is unfinished.
         course: Names and values of how the search ran; empty while it is unfinished.
     """
 
@@ -46,6 +48,7 @@ class StageCosts:
     evaluations_per_hour: float | None
     num_workers: int | None
     nodes: tuple[NodeTime, ...]
+    ways: tuple[Way, ...]
     course: tuple[tuple[str, str], ...]
 
 
@@ -63,6 +66,7 @@ def cost(report: Report) -> StageCosts:
         evaluations_per_hour=costs.evaluations_per_hour,
         num_workers=search.num_workers,
         nodes=report.ledger,
+        ways=costs.ways,
         course=_course(search, search.course) if search.course else (),
     )
 
@@ -77,7 +81,9 @@ def _course(search: Search, course: Course) -> tuple[tuple[str, str], ...]:
     ]
     if course.num_stopped:
         saved = f"{course.num_stopped}, which saved {fmt.percent(course.samples_saved)} of the samples"
-        if search.scoring == "supernet":
+        if course.block_runs_saved is not None:
+            saved += f" and {fmt.percent(course.block_runs_saved)} of the block evaluations"
+        elif search.scoring == "supernet":
             saved += "; parents and choice are those of a full search"
         facts.append(("Stopped early", saved))
     return tuple(facts)
