@@ -141,10 +141,12 @@ class SearchProgress:
     Args:
         search: The search whose results are shown.
         start: `time.perf_counter()` at its start.
+        says_best: Whether to write those lines; the best of candidates that were dropped early says little.
     """
 
-    def __init__(self, search: ArchitectureSearch, start: float) -> None:
+    def __init__(self, search: ArchitectureSearch, start: float, *, says_best: bool = True) -> None:
         self.search = search
+        self.says_best = says_best
         self.start = start
         self.total = search.num_planned
         # one line per generation of the paper's size, about 20 for the whole space
@@ -163,7 +165,7 @@ class SearchProgress:
         """Shows the rows of a finished trial."""
         self._bar.update(len(rows))
         done = len(self.search.results)
-        if done // self.step > self._reported or done == self.total:
+        if self.says_best and (done // self.step > self._reported or done == self.total):
             self._reported = done // self.step
             self._report(done)
 

@@ -50,10 +50,15 @@ ALLOWED: dict[str, dict[Any, str]] = {
     "search.spike_exponent": {1e-50: "next to 0, which ignores spikes"},
     "budget.prices": {(): "the default"},
     "search.more_exponents": {(): "the default", (1e-50,): "next to 0, which ignores spikes"},
-    "search.max_spikes": {
-        1e308: "a budget that every network keeps",
-        1e-50: "a budget that no network keeps: the one with the fewest spikes is chosen",
-    },
+    **dict.fromkeys(
+        ("search.max_spikes", "search.max_synops", "search.max_energy"),
+        {
+            1e308: "a budget that every network keeps",
+            1e-50: "a budget that no network keeps: the one that exceeds it least is chosen",
+        },
+    ),
+    "search.max_parameters": {2**31: "a budget that every network keeps"},
+    "search.elimination_risk": {1e-50: "drops next to nothing"},
     "supernet.average": {1e-50: "averages next to nothing"},
     "supernet.spike_penalty": {1e-50: "penalises next to nothing"},
     "retrain.spike_penalty": {1e-50: "penalises next to nothing"},

@@ -32,6 +32,8 @@ from snn.fitness import Evaluation, cost_of, pareto_front
 from snn.options import COSTS, CostName
 from snn.search_space import Architecture, Pool, SearchedLayer
 
+_MOST_LISTED = 20_000
+
 
 def join_search(
     config: Config,
@@ -41,6 +43,7 @@ def join_search(
 ) -> Search:
     """The search so far; `result` is None while it is unfinished."""
     reference = result.spikes_reference if result else supernet.spikes_reference if supernet else None
+    fronts = _fronts(rows, config.search.spike_exponent)
     return Search(
         scoring=config.search.scoring,
         algorithm=config.search.algorithm,
@@ -54,10 +57,10 @@ def join_search(
         network=_network(config, result.best) if result else (),
         cost=config.search.cost,
         pareto_front=_front(rows, config.search.cost),
-        fronts=_fronts(rows, config.search.spike_exponent),
+        fronts=fronts,
         course=_course(result) if result else None,
         generations=_generations(rows),
-        evaluations=tuple(_candidate(row) for row in rows),
+        evaluations=tuple(_candidate(row) for row in _listed(rows, fronts)),
         probability_best=result.probability_best if result else None,
         doubts=result.doubts if result else (),
     )
@@ -85,6 +88,15 @@ def join_exact(
         effects=effects_of(rows, config.network.search_space(), settings.cost),
     )
     return Exact(answers, tuple(replayed))
+
+
+def _listed(rows: Sequence[EvaluationRow], fronts: Sequence[FrontOf]) -> Sequence[EvaluationRow]:
+    """The rows that the report lists one by one: all, unless they are very many."""
+    if len(rows) <= _MOST_LISTED:
+        return rows
+    on_front = {number for front in fronts for number in front.candidates}
+    step = -(-len(rows) // _MOST_LISTED)
+    return [row for i, row in enumerate(rows) if i % step == 0 or row.error or row.candidate_id in on_front]
 
 
 def _candidate(row: EvaluationRow) -> Candidate:

@@ -7,39 +7,29 @@ from timeit import repeat
 
 import torch
 
+from pipeline.search.searcher import LARGEST_GROUP
 from snn.data.sample_set import SampleSet
 from snn.engines.inference import InferenceNetwork
 from snn.engines.trie import evaluate_architectures
-from snn.search_space import Architecture, SearchSpace
+from snn.search_space import SearchSpace
 
-_NUM_SAMPLES = 8
+_NUM_SAMPLES = 16
+_NUM_GROUPS = 4
 
 
 def estimate_seconds(network: InferenceNetwork, space: SearchSpace, samples: SampleSet) -> float:
-    """Seconds of one thread for a whole space, from measurements on a few samples and prefixes.
+    """Seconds of one thread for a whole space, in groups as trials have them.
 
-    Let m be the architecture with the middle block in every layer. Evaluating together the architectures
-    that differ from m in layer i only takes longer than m alone; per extra block by
-
-        c_i = cost of layer i and of all layers after it.
-
-    Layer i costs c_i - c_{i+1} and runs once for each of its (number of blocks) ** (i + 1) prefixes.
+    Some groups at even distances over the space are evaluated on a few samples; the others are taken to cost
+    as much on average. Each is timed twice, and the faster one counts.
     """
-    num_blocks = len(space.blocks)
-    middle = (space.blocks[num_blocks // 2],)
+    size = min(LARGEST_GROUP, len(space))
+    num_groups = min(_NUM_GROUPS, len(space) // size)
     inputs, labels = samples.batch(samples.indices[:_NUM_SAMPLES], torch.device("cpu"))
-
-    def measure(architectures: list[Architecture]) -> float:
-        run = partial(evaluate_architectures, network, architectures, [(inputs, labels)], num_threads=1)
-        return min(repeat(run, number=1, repeat=3))
-
-    one = measure([Architecture(middle * space.num_layers)])
-    cost_after = 0.0
-    total = one
-    for layer in reversed(range(space.num_layers)):
-        after = middle * (space.num_layers - layer - 1)
-        together = measure([Architecture((*middle * layer, block, *after)) for block in space.blocks])
-        cost = (together - one) / max(1, num_blocks - 1)
-        total += max(0.0, cost - cost_after) * num_blocks ** (layer + 1)
-        cost_after = cost
-    return total * len(samples) / len(labels)
+    seconds = 0.0
+    for number in range(num_groups):
+        start = (len(space) - size) * number // max(1, num_groups - 1)
+        group = [space.at(start - start % size + i) for i in range(size)]
+        run = partial(evaluate_architectures, network, group, [(inputs, labels)], num_threads=1)
+        seconds += min(repeat(run, number=1, repeat=2))
+    return seconds / num_groups * len(space) / size * len(samples) / len(labels)

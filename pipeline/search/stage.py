@@ -58,8 +58,8 @@ def search(run: RunFolder, config: Config, resources: Resources) -> SearchResult
     start = time.perf_counter()
     prepared = _prepare(run, config, resources)
     resources = replace(resources, num_workers=_num_workers(config, resources, prepared.algorithm))
-    with SearchProgress(prepared.algorithm, start) as progress:
-        rounds = _rounds(run, config, prepared)
+    rounds = _rounds(run, config, prepared)
+    with SearchProgress(prepared.algorithm, start, says_best=rounds is None) as progress:
         searcher = AskTellSearcher(
             prepared.algorithm,
             Results(
@@ -319,7 +319,8 @@ def _say_how_long(
     space, samples = config.network.search_space(), data.search_val()
     seconds = estimate_seconds(network, space, samples)
     seconds *= max(0.0, 1 - len(known) / len(space))
+    most = "at most about" if config.search.elimination_risk is not None else "about"
     say(
         f"  {len(space):,} architectures on {len(samples):,} samples with {resources.num_workers} workers: "
-        f"about {duration(seconds / (resources.num_workers * config.threads_per_worker))}"
+        f"{most} {duration(seconds / (resources.num_workers * config.threads_per_worker))}"
     )

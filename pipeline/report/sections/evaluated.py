@@ -19,7 +19,6 @@ from snn.options import CostName
 
 _GENERATION_COLOURS = ["#c3cfe2", "#6d8fc0", "#16315c"]
 _MANY = 1000  # candidates above which their markers are small
-_MOST = 20_000  # candidates drawn, those of the fronts and the others at even distances
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Evaluated:
     """The fitness formula's numbers and the chart; `chart` is None before the first evaluation.
 
     `weights` says whose weights candidates are scored with, `num_stopped` how many were given up early,
-    `num_drawn` how many of `num_scored` the chart shows. `fronts` is empty unless several costs are known.
+    `num_drawn` how many of `num_evaluated` the chart shows. `fronts` is empty unless several costs are known.
     """
 
     template: ClassVar[str] = "evaluated.html.j2"
@@ -51,7 +50,7 @@ class Evaluated:
     reference: str
     spike_exponent: float
     missing: str
-    num_scored: int
+    num_evaluated: int
     num_drawn: int
     chart: Markup | None
     fronts: tuple[FrontRow, ...]
@@ -61,7 +60,6 @@ def evaluated(report: Report) -> Evaluated:
     """Prepares the chart of all evaluated architectures."""
     search = report.search
     scored = [row for row in search.evaluations if row.accuracy is not None and row.spikes is not None]
-    drawn = _drawn(search, scored)
     return Evaluated(
         search.scoring,
         search.weights,
@@ -70,9 +68,9 @@ def evaluated(report: Report) -> Evaluated:
         fmt.cost(search.spikes_reference, search.cost),
         search.spike_exponent,
         report.stages.search.missing,
-        len(scored),
-        len(drawn),
-        _chart(search, drawn, report.unit) if scored else None,
+        search.num_evaluations,
+        len(search.evaluations),
+        _chart(search, scored, report.unit) if scored else None,
         tuple(_front_row(search, front) for front in search.fronts) if len(search.fronts) > 1 else (),
     )
 
@@ -87,15 +85,6 @@ def _front_row(search: Search, front: FrontOf) -> FrontRow:
         front.best_accuracy,
         fmt.cost(front.best_cost, front.cost),
     )
-
-
-def _drawn(search: Search, scored: Sequence[Candidate]) -> Sequence[Candidate]:
-    """All candidates, or of very many those on a front and some of the others."""
-    if len(scored) <= _MOST:
-        return scored
-    kept = {number for front in search.fronts for number in front.candidates} | {*search.pareto_front}
-    step = -(-len(scored) // _MOST)
-    return [row for i, row in enumerate(scored) if i % step == 0 or row.candidate_id in kept]
 
 
 def _chart(search: Search, scored: Sequence[Candidate], unit: str) -> Markup:
