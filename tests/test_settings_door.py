@@ -34,6 +34,10 @@ WRONG: dict[Any, tuple[Any, ...]] = {
 
 # Values of the table above that are right for some settings, and why.
 OFF, NONE_OF_THEM = "0 switches it off", "none is a valid number"
+BUDGETS = {
+    1e308: "a budget that every network keeps",
+    1e-50: "a budget that no network keeps: the one that exceeds it least is chosen",
+}
 ALLOWED: dict[str, dict[Any, str]] = {
     "name": {"unknown": "a config may be given another name"},
     "seed": {0: "the default", 2**31: "seeds have 63 bits"},
@@ -50,13 +54,9 @@ ALLOWED: dict[str, dict[Any, str]] = {
     "search.spike_exponent": {1e-50: "next to 0, which ignores spikes"},
     "budget.prices": {(): "the default"},
     "search.more_exponents": {(): "the default", (1e-50,): "next to 0, which ignores spikes"},
-    **dict.fromkeys(
-        ("search.max_spikes", "search.max_synops", "search.max_energy"),
-        {
-            1e308: "a budget that every network keeps",
-            1e-50: "a budget that no network keeps: the one that exceeds it least is chosen",
-        },
-    ),
+    "search.max_spikes": BUDGETS,
+    "search.max_synops": BUDGETS,
+    "search.max_energy": BUDGETS,
     "search.max_parameters": {2**31: "a budget that every network keeps"},
     "search.elimination_risk": {1e-50: "drops next to nothing"},
     "supernet.average": {1e-50: "averages next to nothing"},
