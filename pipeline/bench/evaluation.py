@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import groupby, pairwise
 
 from pipeline.algorithms.choose import build_search
 from pipeline.algorithms.run_in_process import run_in_process
+from pipeline.bench.elimination import Race, race
 from pipeline.bench.plain import PLAIN_BATCH_SIZE, PLAIN_SMALL_BATCH_SIZE, contiguous_copy, evaluate_plainly
 from pipeline.bench.stopwatch import Comparison, SectionResult, alternate, seconds_of
 from pipeline.bench.subject import Subject, inference_network, num_samples, reference_architecture
@@ -39,9 +40,11 @@ def bench_sharing(subject: Subject, *, quick: bool) -> SectionResult:
     seconds_per_image = timed["shared"] / runs["generation"][0] * runs["exhaustive"][0]
     num_images = max(2, min(64, math.floor((12 if quick else 50) / seconds_per_image)))
     whole = _time_whole_space(subject, space, num_images)
+    raced = None if subject.generated or quick else race(subject, space)  # random weights rank nothing
     return SectionResult(
-        _comparisons(runs, timed, whole, len(space)),
+        (*_comparisons(runs, timed, whole, len(space)), *(_raced(raced, runs, whole) if raced else ())),
         {
+            "elimination": None if raced is None else asdict(raced),
             "space_size": len(space),
             "block_runs_shared_and_separate": runs,
             "generation": "random" if quick else "of the evolution on a toy evaluation",
@@ -110,6 +113,24 @@ def _comparisons(
         Comparison("time, generation of 20 / separate", "ms/img", *generation),
         Comparison("time, whole space / separate (est.)", "s/img", whole.shared, separate, 0.3),
         Comparison("time, whole space / plain x 400", "s/img", whole.shared, plain_400, 1.0),
+    )
+
+
+def _raced(race: Race, runs: Mapping[str, tuple[int, int]], whole: _WholeSpace) -> tuple[Comparison, ...]:
+    """An elimination against the whole space on all samples, and against 400 plain candidates on them."""
+    number = race.num_samples
+    return (
+        Comparison(
+            "block runs, elimination / whole space",
+            "runs",
+            race.block_runs / number,
+            runs["exhaustive"][0],
+            0.4,
+        ),
+        Comparison("time, elimination / whole space (est.)", "s", race.seconds, number * whole.shared, 0.5),
+        Comparison(
+            "time, elimination / plain x 400 (est.)", "s", race.seconds, number * 400 * whole.plain_candidate
+        ),
     )
 
 
