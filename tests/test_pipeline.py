@@ -118,10 +118,10 @@ def test_finished_stages_are_not_done_again_and_another_config_is_refused(whole_
     assert "seed: 0 there, 5 asked for" in refused.stderr
 
 
-def start_and_wait_for(run_dir: Path, pattern: str, number: int) -> subprocess.Popen:
+def start_and_wait_for(run_dir: Path, pattern: str, number: int, *arguments: object) -> subprocess.Popen:
     """Starts the tiny run and returns once it has written this many files that match a pattern."""
     process = subprocess.Popen(
-        command("run", "demo", "--run-dir", run_dir, *TINY),
+        command("run", "demo", "--run-dir", run_dir, *TINY, *arguments),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -148,6 +148,24 @@ def test_interrupted_and_killed_run_ends_with_the_same_table(whole_run: Path, tm
     kill_family(start_and_wait_for(run_dir, "evaluations/*.parquet", 5))
     run_tiny(run_dir)
     assert table(run_dir) == table(whole_run)
+
+
+def test_killed_elimination_goes_on_and_keeps_what_all_samples_say(tmp_path: Path) -> None:
+    space = ["--data.max-train-samples", 1200, "--network.blocks", "skip_connect", "SCB_k3", "SRB_k3"]
+    space += ["--search.algorithm", "exhaustive", "--supernet.epochs", 2, "--search.cost", "energy"]
+    raced = [*space, "--search.elimination-risk", 0.3, "--ray.num-workers", 2]
+    kill_family(start_and_wait_for(tmp_path / "killed", "shards/01-*.parquet", 1, *raced))
+    kept = len(list(RunFolder(tmp_path / "killed").read_shards()))
+    assert 243 < kept
+    run_tiny(tmp_path / "killed", *raced)
+    run_tiny(tmp_path / "raced", *raced, "--reuse-supernet", tmp_path / "killed")
+    assert table(tmp_path / "killed") == table(tmp_path / "raced")
+    run_tiny(tmp_path / "all", *space, "--reuse-supernet", tmp_path / "killed")
+    exact = {row["architecture"]: row for row in table(tmp_path / "all")}
+    complete = [row for row in table(tmp_path / "raced") if row["num_samples"] == 240]
+    assert 0 < len(complete) < len(exact) == 243
+    assert complete == [exact[row["architecture"]] for row in complete]
+    assert RunFolder(tmp_path / "raced").read_best().block_runs_saved > 0.1
 
 
 @pytest.mark.long
