@@ -179,7 +179,7 @@ class SearchProgress:
         left = (time.perf_counter() - self.start) / done * (self.total - done)
         say(
             f"  {done:>5,}/{self.total:,} evaluated  best {percent(result.accuracy)}, "
-            f"{result.spikes:,.0f} spikes  {duration(left)} left"
+            f"{result.spikes:,.0f} spikes  {duration(round(left))} left"
         )
         if best.id != self._best:
             say(f"    {best.architecture}")
