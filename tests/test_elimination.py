@@ -60,7 +60,7 @@ def race(table: Table, risk: float, seed: int) -> tuple[set[int], int]:
     for look, end in enumerate(elimination.looks):
         for i in alive:
             part = order[start:end]
-            elimination.add(i, table.correct[i, part], table.cost[i, part])
+            elimination.add(look, i, table.correct[i, part], table.cost[i, part])
         measured += len(alive) * (end - start)
         alive -= elimination.dropped(look, alive)
         start = end
@@ -97,11 +97,11 @@ def test_higher_risk_saves_more() -> None:
 def test_candidates_that_cannot_be_told_apart_all_stay() -> None:
     elimination = SequentialElimination(NUM_SAMPLES, 0.5)
     rng = np.random.default_rng(0)
-    correct, cost = rng.random(100) < 0.5, rng.integers(1, 100, 100)
+    correct, cost = rng.random(50) < 0.5, rng.integers(1, 100, 50)
     for i in range(10):
-        elimination.add(i, correct, cost)
-    elimination.add(10, np.zeros(100, bool), np.ones(100, np.int64))  # silent and wrong: on the front
-    elimination.add(11, correct, cost + 1)  # no less accurate
+        elimination.add(0, i, correct, cost)
+    elimination.add(0, 10, np.zeros(50, bool), np.ones(50, np.int64))  # silent and wrong: on the front
+    elimination.add(0, 11, correct, cost + 1)  # no less accurate
     assert elimination.dropped(0, range(12)) == set()
 
 
@@ -109,12 +109,12 @@ def test_clear_loser_is_out_at_the_first_look_and_forgotten() -> None:
     elimination = SequentialElimination(NUM_SAMPLES, 0.05)
     rng = np.random.default_rng(0)
     cost = rng.integers(50, 150, 50)
-    elimination.add(0, np.ones(50, bool), cost)
-    elimination.add(1, np.zeros(50, bool), cost + 20)
-    elimination.add(2, np.zeros(50, bool), cost - 40)  # cheaper
+    elimination.add(0, 0, np.ones(50, bool), cost)
+    elimination.add(0, 1, np.zeros(50, bool), cost + 20)
+    elimination.add(0, 2, np.zeros(50, bool), cost - 40)  # cheaper
     assert elimination.dropped(0, [0, 1, 2]) == {1}
-    elimination.add(0, np.ones(25, bool), cost[:25])
-    elimination.add(2, np.zeros(25, bool), cost[:25] - 40)
+    elimination.add(1, 0, np.ones(25, bool), cost[:25])
+    elimination.add(1, 2, np.zeros(25, bool), cost[:25] - 40)
     assert elimination.dropped(1, [0, 2]) == set()
 
 

@@ -156,7 +156,7 @@ def test_killed_elimination_goes_on_and_keeps_what_all_samples_say(tmp_path: Pat
     raced = [*space, "--search.elimination-risk", 0.3, "--ray.num-workers", 2]
     kill_family(start_and_wait_for(tmp_path / "killed", "shards/01-*.parquet", 1, *raced))
     kept = len(list(RunFolder(tmp_path / "killed").read_shards()))
-    assert 243 < kept
+    assert kept > 243
     run_tiny(tmp_path / "killed", *raced)
     run_tiny(tmp_path / "raced", *raced, "--reuse-supernet", tmp_path / "killed")
     assert table(tmp_path / "killed") == table(tmp_path / "raced")

@@ -245,7 +245,8 @@ def test_report_of_a_whole_space_gives_the_exact_answers(tmp_path: Path) -> None
     assert "replay.json" in report.provenance.files
     assert json.loads((run.path / REPORT_JSON).read_text(encoding="utf-8")) == to_json(report)
     page = (run.path / REPORT_HTML).read_text(encoding="utf-8")
-    for text in ("The whole space", "Optimum of every lambda", "chart-regret", "nsga2", "the space"):
+    texts = ("The whole space", "Optimum of every lambda", "chart-regret", "nsga2", "the space")
+    for text in (*texts, "What each block costs and brings", "chart-effects", "chart-pair-effects"):
         assert text in page
     assert "Fitness per generation" not in page and "drawn at random" not in page
     assert (run.path / REPORT_HTML).stat().st_size < 7_000_000

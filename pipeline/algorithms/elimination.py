@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Collection, Iterator
+from itertools import pairwise
 from statistics import NormalDist
 
 import numpy as np
@@ -46,17 +46,13 @@ class SequentialElimination:
         self.num_samples = num_samples
         self.risk = risk
         self.looks = tuple(_looks(num_samples))
-        self._correct: dict[int, list[NDArray[np.bool_]]] = defaultdict(list)
-        self._cost: dict[int, list[NDArray[np.int64]]] = defaultdict(list)
-        self._sums: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        ends = (0, *self.looks)
+        self._parts = [_Part(end - start) for start, end in pairwise(ends)]
 
-    def add(self, candidate_id: int, correct: NDArray[np.bool_], cost: NDArray[np.int64]) -> None:
-        """Adds a candidate's results on the next part: whether each sample is correct, and its cost."""
-        sums = self._sums[candidate_id]
-        right, total = sums[-1] if sums else (0, 0)
-        sums.append((right + int(correct.sum()), total + int(cost.sum())))
-        self._correct[candidate_id].append(correct)
-        self._cost[candidate_id].append(cost)
+    def add(self, look: int, candidate_id: int, correct: NDArray[np.bool_], cost: NDArray[np.int64]) -> None:
+        """Adds a candidate's results on the part before a look: whether each sample is correct, its cost."""
+        before = self._parts[look - 1].sums_of([candidate_id])[0] if look else np.zeros(2, np.int64)
+        self._parts[look].add(candidate_id, correct, cost, before)
 
     def dropped(self, look: int, candidates: Collection[int]) -> set[int]:
         """Which of the candidates are out after a look (its index), and forgets them.
@@ -66,33 +62,80 @@ class SequentialElimination:
         size = self.looks[look]
         if size == self.num_samples:
             return set()
-        measured = [number for number, sums in self._sums.items() if len(sums) > look]
-        sums = [self._sums[number][look] for number in measured]
-        front = [measured[i] for i in pareto_front([(right / size, cost / size) for right, cost in sums])]
+        measured = list(self._parts[look].rows)
+        sums = self._parts[look].sums_of(measured) / size
+        front = [measured[i] for i in pareto_front([(right, cost) for right, cost in sums.tolist()])]
         critical = NormalDist().inv_cdf(1 - self.risk / ((len(self.looks) - 1) * len(front)))
         front_correct, front_cost = self._up_to(look, front)
         out: set[int] = set()
-        for part in _parts(sorted(candidates)):
-            correct, cost = self._up_to(look, part)
+        for some in _some(sorted(candidates)):
+            correct, cost = self._up_to(look, some)
             evidence = np.minimum(
                 _accuracy_evidence(correct, front_correct), _cost_evidence(cost, front_cost)
             ) / math.sqrt(1 - size / self.num_samples)
-            out |= {part[i] for i in np.flatnonzero((evidence > critical).any(1))}
+            out |= {some[i] for i in np.flatnonzero((evidence > critical).any(1))}
         for number in out:
             self.forget(number)
         return out
 
     def forget(self, candidate_id: int) -> None:
-        """Lets go of what is known of a candidate; it is no longer compared with."""
-        for known in (self._correct, self._cost, self._sums):
-            known.pop(candidate_id, None)
+        """A candidate is no longer compared with."""
+        for part in self._parts:
+            part.rows.pop(candidate_id, None)
 
     def _up_to(self, look: int, candidates: list[int]) -> tuple[NDArray[np.float32], Values]:
         """Results of candidates up to a look: correct and cost, [candidates, samples]."""
-        end = look + 1
-        correct = np.stack([np.concatenate(self._correct[number][:end]) for number in candidates])
-        cost = np.stack([np.concatenate(self._cost[number][:end]) for number in candidates])
-        return correct.astype(np.float32), cost.astype(np.float64)
+        parts = [part.of(candidates) for part in self._parts[: look + 1]]
+        correct = np.concatenate([correct for correct, _ in parts], axis=1)
+        return correct.astype(np.float32), np.concatenate(
+            [cost for _, cost in parts], axis=1, dtype=np.float64
+        )
+
+
+class _Part:
+    """The results on one part of the samples, in arrays that grow: there may be hundreds of thousands.
+
+    Args:
+        num_samples: Samples of the part.
+
+    Attributes:
+        rows: The row of each candidate.
+    """
+
+    def __init__(self, num_samples: int) -> None:
+        self.rows: dict[int, int] = {}
+        self._correct = np.empty((1, num_samples), np.bool_)
+        self._cost = np.empty((1, num_samples), np.int64)
+        self._sums = np.empty((1, 2), np.int64)  # correct ones and cost, of all parts up to this one
+        self._number = 0
+
+    def add(
+        self,
+        candidate_id: int,
+        correct: NDArray[np.bool_],
+        cost: NDArray[np.int64],
+        before: NDArray[np.int64],
+    ) -> None:
+        """Adds a candidate whose sums up to this part are `before`."""
+        row = self._number
+        if row == len(self._sums):
+            self._correct, self._cost, self._sums = (
+                np.concatenate([array, np.empty_like(array)])
+                for array in (self._correct, self._cost, self._sums)
+            )
+        self._correct[row], self._cost[row] = correct, cost
+        self._sums[row] = np.add(before, (correct.sum(), cost.sum()))
+        self.rows[candidate_id] = row
+        self._number += 1
+
+    def of(self, candidates: list[int]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Correct and cost of candidates, [candidates, samples]."""
+        rows = [self.rows[number] for number in candidates]
+        return self._correct[rows], self._cost[rows]
+
+    def sums_of(self, candidates: list[int]) -> NDArray[np.int64]:
+        """Correct ones and cost of candidates over all parts up to this one, [candidates, 2]."""
+        return self._sums[[self.rows[number] for number in candidates]]
 
 
 def _looks(num_samples: int) -> Iterator[int]:
@@ -104,7 +147,7 @@ def _looks(num_samples: int) -> Iterator[int]:
     yield num_samples
 
 
-def _parts(candidates: list[int]) -> Iterator[list[int]]:
+def _some(candidates: list[int]) -> Iterator[list[int]]:
     for start in range(0, len(candidates), _AT_ONCE):
         yield candidates[start : start + _AT_ONCE]
 

@@ -47,7 +47,7 @@ def race(subject: Subject, space: Sequence[Architecture]) -> Race:
         part = replace(val, indices=val.indices[order[start:end]])
         batches = part.batches(subject.config.search.batch_size, CPU)
         for i, (_, scores) in zip(left, score_samples(network, architectures, batches), strict=True):
-            elimination.add(i, scores.correct, scores.spikes)
+            elimination.add(look, i, scores.correct, scores.spikes)
         block_runs += count_block_runs(architectures)[0] * (end - start)
         out = elimination.dropped(look, left)
         left, start = [i for i in left if i not in out], end

@@ -42,7 +42,7 @@ class Rounds:
         self._look = 0
         self._in: dict[int, Candidate] = {}
         self._awaited: set[int] = set()
-        self._rows: dict[int, list[EvaluationRow]] = {}
+        self._rows: dict[int, EvaluationRow] = {}
         self._measured: set[int] = set()
 
     @property
@@ -70,7 +70,7 @@ class Rounds:
         """Starts a generation; returns whom to measure."""
         self._look = 0
         self._in = {candidate.id: candidate for candidate in candidates}
-        self._rows = {candidate.id: [] for candidate in candidates}
+        self._rows = {}
         self._measured = set()
         self._runs_of_all += self._block_runs() * self.elimination.num_samples
         return self._next_part()
@@ -85,7 +85,8 @@ class Rounds:
         """Takes out a candidate whose evaluation failed."""
         self._awaited.discard(candidate_id)
         self.elimination.forget(candidate_id)
-        del self._in[candidate_id], self._rows[candidate_id]
+        del self._in[candidate_id]
+        self._rows.pop(candidate_id, None)
 
     def proceed(self) -> tuple[list[EvaluationRow], list[EvaluationRow], list[Candidate]]:
         """Goes on to the next part if all are measured on this one.
@@ -105,7 +106,7 @@ class Rounds:
                 self.show(len(self._in), self.samples[1])
                 self._look += 1
                 to_measure = self._next_part()
-        rows = [self._row(number) for number in through]
+        rows = [self._rows.pop(number) for number in through]
         measured = [row for row in rows if row.candidate_id in self._measured]
         return measured, [row for row in rows if row.candidate_id not in self._measured], to_measure
 
@@ -114,6 +115,8 @@ class Rounds:
         start, end = self.samples
         self._runs += self._block_runs() * (end - start)
         self._awaited = set(self._in)
+        if not self._known:
+            return list(self._in.values())
         keys = [(str(candidate.architecture), self._look) for candidate in self._in.values()]
         there = zip(self._in, (self._known.pop(key, None) for key in keys), strict=True)
         self._add(
@@ -129,14 +132,16 @@ class Rounds:
         for shard in shards:
             number = shard.row.candidate_id
             self._awaited.discard(number)
-            self._rows[number].append(shard.row)
-            self.elimination.add(number, shard.correct, shard.cost)
-
-    def _row(self, candidate_id: int) -> EvaluationRow:
-        """A candidate's row over all parts that it was measured on."""
-        rows = self._rows.pop(candidate_id)
-        evaluations = [row.evaluation for row in rows if row.evaluation is not None]
-        return replace(rows[-1], evaluation=joined(evaluations), seconds=sum(row.seconds for row in rows))
+            before = self._rows.get(number)
+            self._rows[number] = shard.row if before is None else _together(before, shard.row)
+            self.elimination.add(self._look, number, shard.correct, shard.cost)
 
     def _block_runs(self) -> int:
         return count_block_runs(candidate.architecture for candidate in self._in.values())[0]
+
+
+def _together(before: EvaluationRow, after: EvaluationRow) -> EvaluationRow:
+    """A candidate's row over the parts of both."""
+    assert before.evaluation is not None and after.evaluation is not None
+    evaluation = joined([before.evaluation, after.evaluation])
+    return replace(after, evaluation=evaluation, seconds=before.seconds + after.seconds)
