@@ -61,8 +61,7 @@ class Evaluator(tune.Trainable):
 
     A trial's config holds `candidates`, a list of (id, architecture as text), and `threshold`, the fitness
     below which a candidate may be given up (or None), and `part`, the Part of D_val to measure (or None for
-    all of it). Each of its results holds `answers`, an Answer for each
-    candidate.
+    all of it). Each of its results holds `answers`, an Answer for each candidate.
 
     Data and weights are loaded in the first trial: an actor that hangs before its first one is not noticed.
     A trial that takes too long ends its process, and the searcher hands its candidates out again.

@@ -19,7 +19,7 @@ from pipeline.search.weights import SharedWeights
 from snn.engines.engine import EngineSpec
 from snn.engines.trie import evaluate_architectures, score_samples
 from snn.fitness import Evaluation, best_possible_fitness
-from snn.model.network import num_parameters
+from snn.model.network import count_parameters
 from snn.search_space import Architecture, count_block_runs
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class InheritedWeightsScorer:
         self.settings = config
         self.samples = data.search_val()
         self.order = np.random.default_rng(config.seed).permutation(len(self.samples))
-        self.structure = network_structure(config.network, data)
+        self.parameters = count_parameters(network_structure(config.network, data))
         self.weights = SharedWeights(scoring.weights_actor)
         device = torch.device(scoring.device_type)
         self.network = load_search_engine(scoring.engine, config, data, self.weights.arrays, device)
@@ -105,7 +105,7 @@ class InheritedWeightsScorer:
         ]
 
     def _with_parameters(self, evaluation: Evaluation, architecture: Architecture) -> Evaluation:
-        return replace(evaluation, num_parameters=num_parameters(self.structure, architecture))
+        return replace(evaluation, num_parameters=self.parameters.of(architecture))
 
     def _evaluate(self, candidates: Candidates, threshold: float | None) -> list[Answer]:
         engine = self.scoring.engine

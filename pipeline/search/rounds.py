@@ -23,7 +23,6 @@ class Rounds:
         known: Shards of an earlier attempt.
         store: Called with the shards of each trial.
         show: Called after each look but the last: candidates still in, samples so far.
-
     """
 
     def __init__(

@@ -6,6 +6,7 @@ Dimensions: T time steps, N batch, C channels, H height, W width, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -199,18 +200,35 @@ def child_weights(weights: Mapping[str, Tensor], architecture: Architecture) -> 
     return selected
 
 
-def num_parameters(network: SpikingNetwork, architecture: Architecture | None = None) -> int:
-    """Number of learnable parameters, of all blocks or of those on one path."""
-    number = sum(parameter.numel() for parameter in network.parameters())
-    if architecture is None:
-        return number
-    blocks = iter(architecture.blocks)
-    for part in network.body.values():
-        if isinstance(part, nn.ModuleDict):
-            chosen = next(blocks)
-            others = (module for block, module in part.items() if block != chosen)
-            number -= sum(parameter.numel() for module in others for parameter in module.parameters())
-    return number
+def num_parameters(network: nn.Module) -> int:
+    """Number of learnable parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Learnable parameters of a super-network.
+
+    Attributes:
+        common: Of the parts on every path.
+        blocks: Of each searched layer's blocks, by name.
+    """
+
+    common: int
+    blocks: tuple[dict[str, int], ...]
+
+    def of(self, architecture: Architecture) -> int:
+        """Those on the path of an architecture: of its network by itself."""
+        chosen = zip(self.blocks, architecture.blocks, strict=True)
+        return self.common + sum(numbers[block] for numbers, block in chosen)
+
+
+def count_parameters(network: SpikingNetwork) -> ParameterCounts:
+    """Counts a super-network's parameters, block by block; it may be on the meta device."""
+    layers = [part for part in network.body.values() if isinstance(part, nn.ModuleDict)]
+    blocks = tuple({name: num_parameters(block) for name, block in layer.items()} for layer in layers)
+    searched = sum(sum(numbers.values()) for numbers in blocks)
+    return ParameterCounts(num_parameters(network) - searched, blocks)
 
 
 def to_memory_format(x: Tensor) -> Tensor:
