@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import threading
@@ -200,6 +201,7 @@ def _search(run: RunFolder, config: Config, resources: Resources) -> None:
     from pipeline.search.stage import search
 
     result = search(run, config, resources)
+    gc.collect()  # Tune's objects refer to each other and to the table, which may take a gigabyte
     best, measured = result.best, result.best.evaluation
     assert measured is not None and best.fitness is not None
     say(
