@@ -195,10 +195,17 @@ def test_effects_and_pairs_add_up_to_a_table_without_higher_interactions() -> No
         assert total == pytest.approx(row.evaluation.accuracy)
 
 
-def test_table_with_a_failure_has_no_effects() -> None:
-    broken = rows()
-    broken[3] = replace(broken[3], evaluation=None, error="E")
-    assert effects_of(broken, SPACE, "spikes") is None
+def test_effects_leave_out_what_failed() -> None:
+    whole = table(lambda a, b, c: 0.1 + 0.02 * a + 0.01 * b)
+    broken = [replace(row, evaluation=None, error="E") if i == 3 else row for i, row in enumerate(whole)]
+    expected, found = (effects_of(rows, SPACE, "spikes").accuracy for rows in (whole, broken))
+    assert found.main[0] == pytest.approx(expected.main[0], abs=2e-3) and found.main != expected.main
+    first = SPACE.blocks[0]
+    none_left = [
+        replace(row, evaluation=None, error="E") if row.architecture.startswith(f"{first}-{first}") else row
+        for row in whole
+    ]
+    assert effects_of(none_left, SPACE, "spikes") is None
 
 
 def test_ways_multiply_what_was_measured() -> None:

@@ -56,20 +56,22 @@ class Effects:
 
 
 def effects_of(rows: Sequence[EvaluationRow], space: SearchSpace, cost: CostName) -> Effects | None:
-    """The effects in a table of the whole space; None if an evaluation failed.
+    """The effects in a table of the whole space; None if all architectures with two of the blocks failed.
 
-    Without gaps the design is balanced: means over it are least-squares estimates, and the variances that
-    effects explain add up (functional analysis of variance).
+    Without failures the design is balanced: means over it are least-squares estimates, and the variances that
+    effects explain add up (functional analysis of variance). Failed evaluations are left out of the means.
     """
     accuracies, costs = np.full(len(space), np.nan), np.full(len(space), np.nan)
     for row in rows:
         if row.evaluation is not None:
             index = space.index(Architecture.parse(row.architecture))
             accuracies[index], costs[index] = row.evaluation.accuracy, cost_of(row.evaluation, cost)
-    if np.isnan(accuracies).any():
-        return None
     shape = (len(space.blocks),) * space.num_layers
     pairs = tuple(combinations(range(space.num_layers), 2))
+    failed = np.isnan(accuracies).reshape(shape)
+    layers = range(space.num_layers)
+    if any(failed.all(tuple(k for k in layers if k not in pair)).any() for pair in pairs or ((0,),)):
+        return None
     return Effects(
         space.blocks,
         pairs,
@@ -81,7 +83,7 @@ def effects_of(rows: Sequence[EvaluationRow], space: SearchSpace, cost: CostName
 def _measure(values: Values, pairs: Sequence[tuple[int, int]]) -> Measure:
     """Effects on values [blocks of layer 0, blocks of layer 1, ...]."""
     layers = range(values.ndim)
-    mean, variance = float(values.mean()), float(values.var())
+    mean, variance = float(np.nanmean(values)), float(np.nanvar(values))
     main = [_mean_over(values, [k for k in layers if k != layer]) - mean for layer in layers]
     interactions = [
         _mean_over(values, [k for k in layers if k not in (i, j)]) - mean - main[i][:, None] - main[j]
@@ -95,7 +97,7 @@ def _measure(values: Values, pairs: Sequence[tuple[int, int]]) -> Measure:
 
 
 def _mean_over(values: Values, axes: Sequence[int]) -> Values:
-    result: Values = values.mean(axis=tuple(axes))
+    result: Values = np.nanmean(values, axis=tuple(axes))
     return result
 
 

@@ -185,7 +185,7 @@ class ExactAnswers:
         budgets: The run's budgets as text; empty if there are none.
         best_within: The most accurate architecture within the budgets; None if there is none.
         lambda_intervals: The best architecture under every lambda, from the most negative up to 0.
-        effects: What each block in each layer costs and brings; None if an evaluation failed.
+        effects: What each block in each layer costs and brings; None if too many failed.
     """
 
     num_failed: int
