@@ -18,9 +18,9 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 
 
 
 def line_style(index: int) -> dict[str, Any]:
-    """Colour and symbol of the line at an index of the legend, from 0."""
-    index %= len(_LINE_COLOURS)
-    colour, symbol = _LINE_COLOURS[index], _SYMBOLS[index]
+    """Colour and symbol of the line at an index of the legend, from 0; up to 36 are different."""
+    turn, place = divmod(index, len(_LINE_COLOURS))
+    colour, symbol = _LINE_COLOURS[place], _SYMBOLS[(place + turn) % len(_SYMBOLS)]
     return {"line": {"color": colour, "width": 2}, "marker": {"symbol": symbol, "size": 6}}
 
 

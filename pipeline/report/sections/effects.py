@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import plotly.graph_objects as go
 from markupsafe import Markup
@@ -14,6 +15,7 @@ from pipeline.formats import COST_NAMES
 from pipeline.report.contents import Report
 from pipeline.report.figures import INK, line_style, styled_chart
 
+_MOST_IN_WORDS = 8  # columns of a map whose values are written into it
 _SCALE = [[0.0, "#1e3a5f"], [0.5, "#f8fafc"], [1.0, "#d9480f"]]
 
 
@@ -106,14 +108,21 @@ def _pairs(found: Effects, cost: str) -> Markup:
         }
         for number, (first, second) in enumerate(found.pairs)
     ]
-    menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.45, "yanchor": "top"}
+    size = 90 + 34 * len(found.blocks)  # of the maps, in pixels
+    menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1 + 110 / size, "yanchor": "top"}
     figure.update_layout(updatemenus=[menu])
     figure.update_yaxes(autorange="reversed")
-    return styled_chart(figure, "pair-effects", "", "", height=170 + 34 * len(found.blocks))
+    figure.update_xaxes(automargin=True)
+    return styled_chart(figure, "pair-effects", "", "", height=size + 90)
 
 
 def _map(
-    across: Any, down: Any, values: list[list[float]], form: str, *, bound: float | None = None
+    across: Sequence[str],
+    down: Sequence[str],
+    values: list[list[float]],
+    form: str,
+    *,
+    bound: float | None = None,
 ) -> go.Heatmap:
     """A map of signed values, white at 0; `form` is their format."""
     bound = bound or max((abs(value) for row in values for value in row), default=0.0) or 1.0
@@ -125,7 +134,7 @@ def _map(
         zmax=bound,
         colorscale=_SCALE,
         showscale=False,
-        texttemplate=f"%{{z:{form}}}",
+        texttemplate=f"%{{z:{form}}}" if len(across) <= _MOST_IN_WORDS else None,
         textfont={"size": 11},
         hovertemplate=f"%{{y}}, %{{x}}: %{{z:{form}}}<extra></extra>",
         xgap=2,
