@@ -20,7 +20,9 @@ from pipeline.interruption import BudgetSpent, ProcessLost, Terminated, interrup
 
 if TYPE_CHECKING:
     from pipeline.algorithms.ask_tell import ArchitectureSearch
+    from pipeline.algorithms.history import Candidate
     from pipeline.storage.records import EvaluationRow
+    from snn.fitness import Evaluation
 
 LOG_VARIABLE = "AUTOSNN_LOG"
 _LEVELS = ("debug", "info", "warning", "error")
@@ -141,12 +143,12 @@ class SearchProgress:
     Args:
         search: The search whose results are shown.
         start: `time.perf_counter()` at its start.
-        says_best: Whether to write those lines; the best of candidates that were dropped early says little.
+        num_samples: Samples of a complete evaluation; a candidate that was dropped earlier is never the best.
     """
 
-    def __init__(self, search: ArchitectureSearch, start: float, *, says_best: bool = True) -> None:
+    def __init__(self, search: ArchitectureSearch, start: float, *, num_samples: int = 0) -> None:
         self.search = search
-        self.says_best = says_best
+        self.num_samples = num_samples
         self.start = start
         self.total = search.num_planned
         # one line per generation of the paper's size, about 20 for the whole space
@@ -165,25 +167,32 @@ class SearchProgress:
         """Shows the rows of a finished trial."""
         self._bar.update(len(rows))
         done = len(self.search.results)
-        if self.says_best and (done // self.step > self._reported or done == self.total):
+        if done // self.step > self._reported or done == self.total:
             self._reported = done // self.step
             self._report(done)
 
     def _report(self, done: int) -> None:
-        best = self.search.best()
-        if best is None:
-            say(f"  {done}/{self.total} evaluated, all failed so far")
-            return
-        result = self.search.results[best.id]
-        assert result is not None
         left = (time.perf_counter() - self.start) / done * (self.total - done)
+        text = f"  {done:>5,}/{self.total:,} evaluated"
+        best, result = self._best_so_far()
+        if best is None or result is None:
+            failed = all(result is None for result in self.search.results.values())
+            say(f"{text}, all failed so far" if failed else text)
+            return
         say(
-            f"  {done:>5,}/{self.total:,} evaluated  best {percent(result.accuracy)}, "
-            f"{result.spikes:,.0f} spikes  {duration(round(left))} left"
+            f"{text}  best {percent(result.accuracy)}, {result.spikes:,.0f} spikes  "
+            f"{duration(round(left))} left"
         )
         if best.id != self._best:
             say(f"    {best.architecture}")
             self._best = best.id
+
+    def _best_so_far(self) -> tuple[Candidate | None, Evaluation | None]:
+        for candidate in self.search.history.elite():
+            result = self.search.results[candidate.id]
+            if result is not None and result.num_samples >= self.num_samples:
+                return candidate, result
+        return None, None
 
 
 class _TerminalHandler(logging.Handler):
