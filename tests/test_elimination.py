@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -205,9 +206,7 @@ def test_failed_candidate_is_out_and_the_others_are_as_they_were() -> None:
 
 
 def test_interrupted_search_measures_nothing_twice(tmp_path: Path) -> None:
-    table, folder = Table(), RunFolder(tmp_path / "run")
-    folder.write_config(named_config("cifar10"))
-    folder.write_supernet(SupernetResult("trained", "ab", 100.0, 8, 2, 9, Cost()))
+    table, folder = Table(), stored_run(tmp_path)
     expected, trials = run(table, rounds_of())
     run(table, rounds_of(store=folder.append_shards), trials=trials // 2)
     stored = list(folder.read_shards())
@@ -218,6 +217,45 @@ def test_interrupted_search_measures_nothing_twice(tmp_path: Path) -> None:
     assert rows == expected and none == 0
     folder.close_evaluations(rows)
     assert list(folder.read_shards()) == [] and len(folder.read_evaluations()) == len(rows)
+
+
+@pytest.mark.parametrize(
+    "damage", ["empty", "cut", *(f"flipped at {percent} %" for percent in range(5, 100, 10))]
+)
+def test_damaged_shards_are_measured_again(tmp_path: Path, caplog, damage: str) -> None:
+    table, folder = Table(), stored_run(tmp_path)
+    expected, trials = run(table, rounds_of(store=folder.append_shards))
+    victim = sorted(tmp_path.rglob("shards/00-*.parquet"))[0]
+    whole = victim.read_bytes()
+    share = float(damage.split()[-2]) / 100 if damage.startswith("flipped") else 0.5
+    place = int(share * len(whole))
+    flipped = whole[:place] + bytes([255 - whole[place]]) + whole[place + 1 :]
+    victim.write_bytes({"empty": b"", "cut": whole[:place]}.get(damage, flipped))
+    known = list(folder.read_shards())
+    rows, more = run(table, rounds_of(known=known))
+    assert rows == expected and more < trials
+    if more or not damage.startswith("flipped"):  # what nobody reads may be flipped
+        assert victim.name in caplog.text and "its candidates are measured again" in caplog.text
+
+
+def test_shards_of_another_run_are_refused(tmp_path: Path) -> None:
+    folder = stored_run(tmp_path / "one")
+    run(Table(), rounds_of(store=folder.append_shards), trials=3)
+    other = RunFolder(tmp_path / "two" / "run")
+    other.write_config(replace(named_config("cifar10"), seed=5))
+    other.write_supernet(SupernetResult("trained", "ab", 100.0, 8, 2, 9, Cost()))
+    shutil.copytree(tmp_path / "one" / "run" / "shards", tmp_path / "two" / "run" / "shards")
+    with pytest.raises(
+        ValueError, match=r"shards/.*was made with other settings(?s:.*)seed: 0 there, 5 asked"
+    ):
+        list(other.read_shards())
+
+
+def stored_run(path: Path) -> RunFolder:
+    folder = RunFolder(path / "run")
+    folder.write_config(named_config("cifar10"))
+    folder.write_supernet(SupernetResult("trained", "ab", 100.0, 8, 2, 9, Cost()))
+    return folder
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
