@@ -8,9 +8,9 @@ from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 NeuronName = Literal["IF", "LIF", "PLIF", "ReLU"]
+EngineName = Literal["auto", "event_driven", "dense"]
 CostName = Literal["spikes", "synops", "energy"]
 COSTS: tuple[CostName, ...] = get_args(CostName)
-EngineName = Literal["auto", "event_driven", "dense"]
 Precision = Literal["float32", "bfloat16"]
 StatisticsName = Literal["stored", "recalibrated"]
 ScoringName = Literal["supernet", "short_training"]
