@@ -138,6 +138,11 @@ class _Part:
         return self._sums[[self.rows[number] for number in candidates]]
 
 
+def sample_order(num_samples: int, seed: int) -> NDArray[np.int64]:
+    """The random order in which a search takes the samples: a permutation of range(num_samples)."""
+    return np.random.default_rng(seed).permutation(num_samples)
+
+
 def _looks(num_samples: int) -> Iterator[int]:
     """Samples after each part: first a twentieth and at least 50, then half as many again."""
     size = max(_FEWEST, num_samples * _FIRST_SHARE)

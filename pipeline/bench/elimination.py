@@ -6,9 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from pipeline.algorithms.elimination import SequentialElimination
+from pipeline.algorithms.elimination import SequentialElimination, sample_order
 from pipeline.bench.subject import CPU, Subject, inference_network
 from pipeline.console import say
 from snn.engines.trie import score_samples
@@ -37,7 +35,7 @@ class Race:
 def race(subject: Subject, space: Sequence[Architecture]) -> Race:
     """Runs an elimination in this process, as an exhaustive search with `search.elimination_risk` does."""
     val, network = subject.val, inference_network(subject)
-    order = np.random.default_rng(subject.config.seed).permutation(len(val))
+    order = sample_order(len(val), subject.config.seed)
     elimination = SequentialElimination(len(val), _RISK)
     left, start, block_runs = list(range(len(space))), 0, 0
     say(f"  all {len(space):,} architectures by elimination on {len(val):,} samples")

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
+from pipeline.algorithms.elimination import sample_order
 from pipeline.config.tree import Config
 from pipeline.data import RunData
 from pipeline.networks import network_structure
@@ -53,7 +53,7 @@ class InheritedWeightsScorer:
         self.scoring = scoring
         self.settings = config
         self.samples = data.search_val()
-        self.order = np.random.default_rng(config.seed).permutation(len(self.samples))
+        self.order = sample_order(len(self.samples), config.seed)
         self.parameters = count_parameters(network_structure(config.network, data))
         self.weights = SharedWeights(scoring.weights_actor)
         device = torch.device(scoring.device_type)

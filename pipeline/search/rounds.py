@@ -116,15 +116,10 @@ class Rounds:
         self._awaited = set(self._in)
         if not self._known:
             return list(self._in.values())
-        keys = [(str(candidate.architecture), self._look) for candidate in self._in.values()]
-        there = zip(self._in, (self._known.pop(key, None) for key in keys), strict=True)
-        self._add(
-            [
-                replace(shard, row=replace(shard.row, candidate_id=i))
-                for i, shard in there
-                if shard is not None
-            ]
-        )
+        for number, candidate in self._in.items():
+            shard = self._known.pop((str(candidate.architecture), self._look), None)
+            if shard is not None:
+                self._add([replace(shard, row=replace(shard.row, candidate_id=number))])
         return [candidate for number, candidate in self._in.items() if number in self._awaited]
 
     def _add(self, shards: Sequence[Shard]) -> None:

@@ -59,7 +59,7 @@ def search(run: RunFolder, config: Config, resources: Resources) -> SearchResult
     prepared = _prepare(run, config, resources)
     resources = replace(resources, num_workers=_num_workers(config, resources, prepared.algorithm))
     rounds = _rounds(run, config, prepared)
-    number = len(prepared.data.search_val()) if rounds else 0
+    number = rounds.elimination.num_samples if rounds else 0
     with SearchProgress(prepared.algorithm, start, num_samples=number) as progress:
         searcher = AskTellSearcher(
             prepared.algorithm,
